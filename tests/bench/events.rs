@@ -19,12 +19,31 @@ struct Run {
     cpu: f64,
 }
 
-/// Returns the CPU time of all threads of a program so far, in microseconds.
+/// Returns the CPU time that a program and the processes that it has started have used, in microseconds.
 pub(crate) fn cpu(program: &Background) -> f64 {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", program.process())).into_iter().flatten().flatten();
-    let nanoseconds = tasks.filter_map(|task| {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<f64>().ok()
+    let own = program.process().as_raw();
+    let parents: Vec<(i32, i32)> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let process = entry.file_name().to_str()?.parse().ok()?;
+            let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            Some((process, text.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut tree = vec![own];
+    let mut at = 0;
+    while let Some(parent) = tree.get(at).copied() {
+        tree.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(process, _)| *process));
+        at += 1;
+    }
+    let nanoseconds = tree.iter().flat_map(|process| {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        tasks.filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<f64>().ok()
+        })
     });
     nanoseconds.sum::<f64>() / 1e3
 }

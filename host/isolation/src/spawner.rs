@@ -11,6 +11,7 @@ use std::{
 use nix::{
     sys::{
         prctl,
+        resource::{Resource, getrlimit, setrlimit},
         signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction},
         signalfd::{SfdFlags, SignalFd},
         socket::{Shutdown, shutdown},
@@ -206,6 +207,10 @@ impl Loop {
             [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGPIPE]
         {
             ignore(signal)?;
+        }
+        // It keeps a descriptor for each process. A lower limit is one for fewer processes.
+        if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
         }
         let mut ended = SigSet::empty();
         ended.add(Signal::SIGCHLD);

@@ -92,6 +92,8 @@ pub struct TenantGuard {
     /// Refusals that are not recorded one by one, by code: one of them, and their number.
     unrecorded: BTreeMap<&'static str, (Record, u64)>,
     last_summary: Option<Instant>,
+    /// True if actions are proposed by another process.
+    are_proposed: bool,
     unproposed: UnproposedActions,
 }
 
@@ -142,14 +144,16 @@ impl TenantGuard {
             open: Vec::new(),
             unrecorded: BTreeMap::new(),
             last_summary: None,
+            are_proposed: false,
             unproposed: UnproposedActions::default(),
         }
     }
 
-    /// Says in refusals why actions name nothing.
+    /// Judges actions that another process proposes: each has one row of values, which also names its flow. `unproposed`
+    /// says why some have none.
     #[must_use]
-    pub fn explaining(mut self, unproposed: UnproposedActions) -> Self {
-        self.unproposed = unproposed;
+    pub fn of_proposals(mut self, unproposed: UnproposedActions) -> Self {
+        (self.are_proposed, self.unproposed) = (true, unproposed);
         self
     }
 

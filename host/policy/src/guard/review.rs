@@ -92,9 +92,14 @@ impl TenantGuard {
                 steps.push(Step::Refused(refusal, None));
                 continue;
             }
-            let target = (row != action::NO_ROW).then_some((shown, row as usize));
             let values = (value != action::NO_ROW).then_some((&requests.values, value as usize));
+            // A proposal names the flow in its only row. Which one the plugin was shown is not known.
+            let target = match self.are_proposed {
+                true => values,
+                false => (row != action::NO_ROW).then_some((shown, row as usize)),
+            };
             let proposal = Proposal::new(authority, kind, target, values).and_then(|proposal| {
+                let proposal = Proposal { shown: proposal.shown && !self.are_proposed, ..proposal };
                 let wanted = proposal.lookups()?;
                 Ok((proposal, wanted))
             });

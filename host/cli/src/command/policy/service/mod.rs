@@ -55,12 +55,16 @@ use flowgate_policy::{Policy, audit::Audit, control::Isolation, delivery::Listin
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::{Cache, PluginEngine};
 use heartbeat::Heartbeat;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use notify::Notifier;
 use tenant::RunningTenant;
 use watch::Watch;
 
 /// Time limit for the start of a plugin's thread, beyond the plugin's own limits.
 const START: Duration = Duration::from_secs(60);
+
+/// Time for which each tenant may hold up the others at the start.
+const START_OF_EACH: Duration = Duration::from_millis(500);
 
 /// State that all threads of the service share.
 pub(super) struct Service {
@@ -259,14 +263,16 @@ impl Service {
     /// The reasons why no tenant was started.
     fn start(
         &self,
-        policy: &Policy,
+        policy: &Arc<Policy>,
         generation: u64,
         without: &[String],
         meanwhile: &dyn Fn(),
     ) -> Result<(Vec<RunningTenant>, Vec<Diagnostic>), Vec<Diagnostic>> {
         let plugins = policy.tenants.iter().flat_map(|tenant| &tenant.plugins);
         let compiling = plugins.map(|plugin| plugin.plugin.limits.compile.time).max().unwrap_or_default();
-        let end = Instant::now() + START + compiling;
+        // Each may have to be compiled, and they share the processors.
+        let tenants = u32::try_from(policy.tenants.len()).unwrap_or(u32::MAX);
+        let end = Instant::now() + START + compiling + START_OF_EACH.saturating_mul(tenants);
         let mut identities = Vec::new();
         let mut started = Vec::new();
         for tenant in &policy.tenants {
@@ -429,6 +435,7 @@ impl Service {
             if let Some(name) = without.iter().find(unknown) {
                 return Err(vec![format!("there is no tenant `{}` that could be left out", clean(name))]);
             }
+            let policy = Arc::new(policy);
             let started = self.start(&policy, generation, without, meanwhile);
             let (tenants, failed) = started.map_err(|mistakes| told(&mistakes))?;
             Ok((tenants, told(&failed), policy))
@@ -442,7 +449,7 @@ impl Service {
     fn take_over(
         &self,
         generation: u64,
-        loaded: Result<(Vec<RunningTenant>, Vec<String>, Policy), Vec<String>>,
+        loaded: Result<(Vec<RunningTenant>, Vec<String>, Arc<Policy>), Vec<String>>,
     ) -> Result<Vec<String>, Vec<String>> {
         let mut inner = self.lock();
         inner.refused = loaded.is_err();
@@ -458,7 +465,7 @@ impl Service {
                         "NOTE: `socket`, `buffer`, `cache` and `[audit]` keep their values until the service is restarted.",
                     );
                 }
-                inner.policy = Arc::new(policy);
+                inner.policy = policy;
                 let orders = std::mem::take(&mut *self.orders());
                 for running in &tenants {
                     if let Some(desired) = orders.get(&running.name) {
@@ -489,6 +496,14 @@ impl Service {
     }
 }
 
+/// Raises the limit of descriptors to what the process may have: each tenant takes six, and its sinks.
+fn allow_descriptors() {
+    // A lower limit is one for fewer tenants.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
 /// Returns the suffix of a message if tenants have not started.
 fn without<T>(failed: &[T]) -> &'static str {
     if failed.is_empty() { "" } else { ", without tenants that have not started" }
@@ -510,6 +525,7 @@ pub(in crate::command) fn run(
     metrics: Option<&ListenAddress>,
 ) -> Result<Exit, CommandError> {
     standard_error::is_of_service();
+    allow_descriptors();
     report::start_log();
     let once = std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file());
     let mut watch = if once { Watch::new(file) } else { Watch::of(file, &content) };

@@ -143,7 +143,7 @@ impl RunningTenant {
     pub(super) fn start(
         service: &Service,
         event_source: &EventSource,
-        policy: &Policy,
+        policy: &Arc<Policy>,
         tenant: &Tenant,
         generation: u64,
     ) -> Self {
@@ -161,7 +161,7 @@ impl RunningTenant {
             namespace: event_source.namespace.clone(),
             ledger: event_source.dispatcher.ledger.clone(),
             stop: service.stop.clone(),
-            policy: Policy { tenants: Vec::new(), ..policy.clone() },
+            policy: policy.clone(),
             tenant: tenant.clone(),
             recipient: recipient.clone(),
             budget: budget(tenant),

@@ -1,9 +1,11 @@
-//! The compiled code of a tenant's plugins. Nothing of it is loaded in this process.
+//! The compiled code of a tenant's plugins, in files in memory. Nothing of it is loaded in this process.
+
+use std::fs::File;
 
 use flowgate_config::{Diagnostic, SourceText};
 use flowgate_pipeline::loader::LoadPluginError;
 use flowgate_policy::Tenant;
-use flowgate_runtime::{PluginComponent, PluginEngine};
+use flowgate_runtime::{LoadError, PluginComponent, PluginEngine, compiler::sealed};
 
 /// Returns the compiled code of each plugin of a tenant, in order: from the store, or from a process that compiles it.
 /// Stored code is not used unless it is `trusted`.
@@ -15,20 +17,22 @@ pub(super) fn compile(
     tenant: &Tenant,
     engine: &PluginEngine,
     trusted: bool,
-) -> Result<Vec<Vec<u8>>, Vec<Diagnostic>> {
+) -> Result<Vec<File>, Vec<Diagnostic>> {
     let engine = engine.of_owner(&tenant.name);
     let mut code = Vec::new();
     let mut problems = Vec::new();
     for plugin in &tenant.plugins {
         let spec = tenant.plugin(plugin);
-        let compiled = (|| -> Result<Vec<u8>, LoadPluginError> {
+        let compiled = (|| -> Result<File, LoadPluginError> {
             // The hashed bytes are the compiled ones, even if the file changes meanwhile.
             let bytes = PluginComponent::content(&spec.file)?;
             let found = PluginComponent::digest(&bytes);
             if spec.digest.as_ref().is_some_and(|expected| *expected != found) {
                 return Err(LoadPluginError::Digest { path: spec.file.clone(), found });
             }
-            Ok(engine.code(&spec.file, &bytes, spec.limits.compile, trusted)?)
+            let code = engine.code(&spec.file, &bytes, spec.limits.compile, trusted)?;
+            // Kept for workers that are started later, out of this process's own memory.
+            Ok(sealed("code", &code).map_err(|source| LoadError::Read { path: spec.file.clone(), source })?)
         })();
         match compiled {
             Ok(compiled) => code.push(compiled),

@@ -64,7 +64,7 @@ pub(super) struct Job {
     /// The entries that tenants of the namespace have created.
     pub ledger: Arc<Ledger>,
     pub stop: Stop,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     pub tenant: Tenant,
     pub recipient: Arc<Recipient>,
     /// CPU time that the tenant may still use: its worker, and what this process does for it.
@@ -214,7 +214,7 @@ impl Job {
         let executor = Executor::new(Shows::Entries, FlowDecoder::new(field::ALL))
             .guarded()
             // A tenant without grants has a guard too, so that its requests are recorded.
-            .watched_by(Box::new(self.guard().explaining(unproposed.clone())))
+            .watched_by(Box::new(self.guard().of_proposals(unproposed.clone())))
             .within(self.namespace.as_ref());
         executor.with_warnings(self.warnings())
     }

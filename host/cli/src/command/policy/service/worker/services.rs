@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io,
+    os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -116,7 +118,7 @@ impl Services {
     ///
     /// # Errors
     /// It cannot be encoded.
-    pub(super) fn setup(&mut self, job: &Job, code: &[Vec<u8>]) -> io::Result<Vec<u8>> {
+    pub(super) fn setup(&mut self, job: &Job, code: &[File]) -> io::Result<Vec<u8>> {
         let mut setup = Setup::of(&job.tenant.spec(), &job.policy.labels.labels(), &offsets());
         (setup.interpreted, setup.checked) = job.execution;
         setup.time = u64::try_from(job.tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
@@ -127,7 +129,14 @@ impl Services {
             plugin.told = plugin.entries();
             setup.state.clone_from(&plugin.told);
         }
-        setup.write(code)
+        let mut all = Vec::with_capacity(code.len());
+        for file in code {
+            let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, 0)?;
+            all.push(bytes);
+        }
+        setup.write(&all)
     }
 
     /// Tells a worker what has changed in the states since it was set up, and that it may begin.

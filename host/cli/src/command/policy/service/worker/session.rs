@@ -2,6 +2,7 @@
 //! and writes its output.
 
 use std::{
+    fs::File,
     io,
     sync::{
         Arc,
@@ -36,6 +37,8 @@ use flowgate_worker::{
 
 /// Interval at which orders and the life of the process are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// The interval while a worker has nothing to do.
+const IDLE_LOOK: Duration = Duration::from_millis(500);
 /// Time that a worker has beyond the limits of its plugins, for its own work.
 const GRACE: Duration = Duration::from_secs(2);
 /// Time that an answer may wait for a worker that does not receive it.
@@ -104,7 +107,7 @@ impl<'a> Session<'a> {
     /// decided whether it may begin.
     pub(super) fn run(
         job: &'a Job,
-        code: &[Vec<u8>],
+        code: &[File],
         services: &'a mut Services,
         sink: &'a mut dyn Sink,
         started: &dyn Fn(),
@@ -120,7 +123,7 @@ impl<'a> Session<'a> {
         let Some(spawner) = crate::command::compiling::spawner() else {
             return lacking(io::Error::other("there is nothing that starts processes"));
         };
-        let length = code.iter().map(|code| code.len() as u64).sum();
+        let length = code.iter().filter_map(|code| code.metadata().ok()).map(|data| data.len()).sum();
         let limits = limits(&job.tenant, length);
         let (process, events) = match WorkerProcess::start(&spawner, limits, &setup) {
             Ok(started) => started,
@@ -272,7 +275,8 @@ impl<'a> Session<'a> {
                     continue;
                 }
             }
-            match self.process.calls.is_readable(LOOK) {
+            let idle = self.sent.load(Ordering::Acquire) <= self.done;
+            match self.process.calls.is_readable(if idle { IDLE_LOOK } else { LOOK }) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.services.save();
