@@ -112,6 +112,9 @@ pub(super) struct EventSource {
     listings: Arc<Listings>,
 }
 
+/// A generation that may take over: its tenants, the errors of those that have not started, and its policy.
+type Loaded = (Vec<RunningTenant>, Vec<String>, Arc<Policy>);
+
 /// State that a reload changes.
 struct Inner {
     generation: u64,
@@ -446,11 +449,7 @@ impl Service {
     }
 
     /// Lets the tenants of a generation take over, or prints the reasons why there are none.
-    fn take_over(
-        &self,
-        generation: u64,
-        loaded: Result<(Vec<RunningTenant>, Vec<String>, Arc<Policy>), Vec<String>>,
-    ) -> Result<Vec<String>, Vec<String>> {
+    fn take_over(&self, generation: u64, loaded: Result<Loaded, Vec<String>>) -> Result<Vec<String>, Vec<String>> {
         let mut inner = self.lock();
         inner.refused = loaded.is_err();
         let [done, failed] = &mut inner.reloads;
