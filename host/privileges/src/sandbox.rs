@@ -299,8 +299,9 @@ fn close_files() -> Option<u32> {
     }
 }
 
-/// Forbids executable memory that is or was writable. Returns false on kernels without support for this.
-fn deny_executable_memory() -> bool {
+/// Forbids the process executable memory that is or was writable (`PR_SET_MDWE`). Returns false on kernels without support
+/// for this (before Linux 6.3).
+pub fn deny_executable_memory() -> bool {
     const REFUSE_EXEC_GAIN: c_ulong = 1;
     let none: c_ulong = 0;
     // SAFETY: takes numbers.

@@ -48,6 +48,26 @@ fn every_thread_has_one_capability_and_a_filter() {
     });
 }
 
+/// Plugins run in workers: no memory of the service itself becomes executable.
+#[test]
+fn a_keeper_has_one_capability_and_no_executable_memory() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &service::tenant("blue", 7, "", ""));
+        entries::insert(namespace, &service::flow(7, 70));
+        serving.until("its plugin runs", || service::output(&serving, "blue").contains("sport=70 "));
+        assert_eq!(of_threads(&serving, "CapEff"), only(&[Capability::CAP_NET_ADMIN]));
+        let process = serving.background.process();
+        let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+        for line in maps.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (protection, file) = (words[1], words.get(5).copied().unwrap_or_default());
+            assert!(!(protection.contains('w') && protection.contains('x')), "{line}");
+            assert!(!protection.contains('x') || file.starts_with('/') || file.starts_with("[v"), "{line}");
+        }
+        serving.end();
+    });
+}
+
 /// As a unit with User= starts it: another user, and the capability as an ambient one.
 #[test]
 fn the_service_runs_without_root() {

@@ -545,10 +545,13 @@ pub(in crate::command) fn run(
     let cache = policy.service.cache.as_deref().map(Cache::at).or_else(Cache::of_service);
     let engine = crate::command::compiling::engine(cache)?;
     crate::command::tell_execution(&engine)?;
+    let execution = worker::execution(&engine)?;
+    // No plugin runs in this process. Older kernels cannot forbid it.
+    flowgate_privileges::sandbox::deny_executable_memory();
     let service = Service {
         file: file.into(),
         once,
-        execution: worker::execution(&engine)?,
+        execution,
         isolation: Arc::default(),
         engine,
         audit,
