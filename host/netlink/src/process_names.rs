@@ -5,7 +5,6 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,8 +34,6 @@ pub struct ProcessNames {
     fixed: bool,
     /// Ports without a cached owner: when the next search is due, and how many have failed in a row.
     failures: HashMap<(Option<u32>, u32), (Instant, u32)>,
-    /// The shared lookup, if several sources share one.
-    shared: Option<Arc<Mutex<ProcessNames>>>,
     /// The namespace of the source, if it is not that of the process.
     home: Option<Namespace>,
     /// The names of the other namespaces.
@@ -54,13 +51,6 @@ impl ProcessNames {
     #[must_use]
     pub fn in_namespace(home: Option<Namespace>) -> Self {
         Self { namespaces: NamespaceNames::for_ids_of(home.clone()), home, ..Self::default() }
-    }
-
-    /// Delegates lookups in the home namespace to a shared map, so that several sources need one search.
-    #[must_use]
-    pub fn with_shared_lookup(mut self, shared: Option<Arc<Mutex<ProcessNames>>>) -> Self {
-        self.shared = shared;
-        self
     }
 
     /// Returns true if the name of a port is cached.
@@ -106,12 +96,9 @@ impl ProcessNames {
         if before.is_some_and(|(until, _)| Instant::now() < until) {
             return None;
         }
-        let found = match (namespace, &self.shared) {
-            (Some(id), _) => find_owner(Some(&self.namespaces.namespace(id)?.clone()), port),
-            (None, Some(shared)) => {
-                shared.lock().unwrap_or_else(PoisonError::into_inner).name(None, port).map(<[u8]>::to_vec)
-            }
-            (None, None) => find_owner(self.home.as_ref(), port),
+        let found = match namespace {
+            Some(id) => find_owner(Some(&self.namespaces.namespace(id)?.clone()), port),
+            None => find_owner(self.home.as_ref(), port),
         };
         if found.is_none() {
             if self.failures.len() >= CACHED_FAILURES {
@@ -201,36 +188,23 @@ mod tests {
         assert_eq!(programs.name(Some(2), 5), None);
     }
 
-    #[test]
-    fn one_searches_for_others() {
-        let shared = Arc::new(Mutex::new(ProcessNames::fixed()));
-        shared.lock().unwrap().insert(None, 5, b"five".to_vec());
-        let mut programs = ProcessNames::default().with_shared_lookup(Some(shared.clone()));
-        assert_eq!(programs.name(None, 5).unwrap(), b"five");
-        assert_eq!(programs.name(None, 6), None);
-        shared.lock().unwrap().insert(None, 6, b"six".to_vec());
-        assert_eq!(programs.name(None, 6), None, "that was asked a moment ago");
-        let (until, failed) = programs.failures[&(None, 6)];
-        assert!(failed == 1 && until <= Instant::now() + BACKOFF.pause(1));
-        programs.failures.insert((None, 6), (Instant::now(), 1));
-        assert_eq!(programs.name(None, 6).unwrap(), b"six");
-        assert!(programs.failures.is_empty());
-    }
+    /// A port that no socket has: above all process IDs, and below those that the kernel makes up.
+    const NOBODY: u32 = 1 << 30;
 
     #[test]
     fn who_is_not_found_is_left_alone_for_longer_each_time() {
-        let mut programs =
-            ProcessNames::default().with_shared_lookup(Some(Arc::new(Mutex::new(ProcessNames::fixed()))));
+        let mut programs = ProcessNames::default();
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            assert_eq!(programs.name(None, 7), None);
-            let (until, failed) = programs.failures.get_mut(&(None, 7)).unwrap();
+            assert_eq!(programs.name(None, NOBODY), None);
+            assert_eq!(programs.name(None, NOBODY), None, "that was asked a moment ago");
+            let (until, failed) = programs.failures.get_mut(&(None, NOBODY)).unwrap();
             pauses.push(BACKOFF.pause(*failed).as_millis());
             *until = Instant::now();
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 3200, 3200]);
         for port in 0..3 * CACHED_FAILURES as u32 {
-            programs.name(None, port);
+            programs.name(None, NOBODY + port);
         }
         assert!(programs.failures.len() <= CACHED_FAILURES);
     }

@@ -1,14 +1,9 @@
 //! Sources of datagrams.
 
-use std::{
-    error::Error,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use flowgate_base::{io_error::errno_text, text::line};
 
-use super::process_names::ProcessNames;
 use crate::{Namespace, RECEIVE_LENGTH, SocketError, decode::Arrival};
 
 /// Buffer size for the events that a live source combines into one datagram: two of the longest.
@@ -207,20 +202,10 @@ pub trait Source: Send {
         None
     }
 
-    /// Returns the limit of datagrams in flight, if it is lower than the default: for a source with a queue of its own.
-    fn max_in_flight(&self) -> Option<usize> {
-        None
-    }
-
     /// Returns true if times, process names and flushes come with the datagrams. The pipeline then looks nothing up,
     /// and every replay has the same result.
     fn is_replay(&self) -> bool {
         false
-    }
-
-    /// Returns the shared lookup of process names, if several sources share one.
-    fn process_names(&self) -> Option<Arc<Mutex<ProcessNames>>> {
-        None
     }
 
     /// Returns the network namespace that the source receives in, if it is not that of the process.

@@ -27,11 +27,8 @@ impl Context {
     /// Returns the context for the datagrams of a source.
     pub(crate) fn of(source: &dyn Source) -> Self {
         let (recorded, named) = (source.is_replay(), source.has_process_names());
-        let programs = if named {
-            ProcessNames::fixed()
-        } else {
-            ProcessNames::in_namespace(source.namespace().cloned()).with_shared_lookup(source.process_names())
-        };
+        let programs =
+            if named { ProcessNames::fixed() } else { ProcessNames::in_namespace(source.namespace().cloned()) };
         Self { events: source.is_live(), recorded, named, entries: false, received: 0, programs }
     }
 

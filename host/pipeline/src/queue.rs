@@ -60,7 +60,6 @@ pub(super) fn room(source: &dyn Source) -> usize {
 pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Draining) {
     let depth = if source.is_live() { EVENT_DEPTH } else { DUMP_DEPTH };
     let room = room(source);
-    let depth = source.max_in_flight().map_or(depth, |limit| depth.min(limit.max(1)));
     let (give_empty, take_empty) = sync_channel(depth);
     let (give_filled, take_filled) = sync_channel(depth);
     let together = if source.is_live() { 1 } else { TOGETHER.min(depth / 2).max(1) };

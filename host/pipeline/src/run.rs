@@ -25,7 +25,7 @@ use super::{
     context::Context,
     counters::Counters,
     entries::Entries,
-    executor::{Delegate, Executor, ExecutorError, Guard, Shows},
+    executor::{Delegate, Executor, ExecutorError, Shows},
     kernel::{self, KernelTable, OpenError, OpenOptions},
     resync::{Kernel, READS, Resync, ResyncCounts},
     sink::{Sink, SinkError},
@@ -193,13 +193,6 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     {
         self.consumer =
             self.consumer.map(|consumer| Box::new(Charged::new(consumer, budget)) as Box<dyn Consumer<T> + 'a>);
-        self
-    }
-
-    /// Makes a guard decide about each action of plugins from files, instead of their grants alone.
-    #[must_use]
-    pub fn with_guard(mut self, guard: Box<dyn Guard<T>>) -> Self {
-        self.executor = self.executor.guarded().watched_by(guard);
         self
     }
 

@@ -25,7 +25,7 @@ pub use remote::{RemoteHost, ServiceReceiver, StateEntries};
 pub use crate::role::Role;
 
 use crate::format::Format;
-use flowgate_base::{files::Trust, text::clean};
+use flowgate_base::files::Trust;
 use flowgate_model::{
     Label, OptionValue, Setup, UtcOffset, field,
     grants::{Grants, Keeping},
@@ -67,10 +67,6 @@ pub struct PluginLoader {
     users: bool,
     offsets: Vec<UtcOffset>,
     stock: RefCell<HashMap<&'static str, Rc<PluginComponent>>>,
-    /// The store of states, if it outlives this loader.
-    states: Option<Arc<StateStores>>,
-    /// The generation of the policy that the plugins belong to, if they are a tenant's.
-    generation: Option<u64>,
     /// The process that provides compiled code and services, if plugins run in one of their own.
     remote: Option<RemoteHost>,
 }
@@ -93,24 +89,11 @@ impl PluginLoader {
         PluginLoader { engine, ..self }
     }
 
-    /// Returns a loader on an engine that is shared with others.
-    #[must_use]
-    pub fn with_engine(engine: PluginEngine, labels: Vec<Label>) -> Self {
-        Self::with_offsets(engine, labels, offsets())
-    }
-
     /// Returns a loader that passes these offsets of local time to plugins. Reading those of the machine takes 0.6 ms,
     /// which a command without local time saves.
     fn with_offsets(engine: PluginEngine, labels: Vec<Label>, offsets: Vec<UtcOffset>) -> Self {
         let stock = RefCell::default();
-        PluginLoader { engine, labels, users: true, offsets, stock, states: None, generation: None, remote: None }
-    }
-
-    /// Returns a loader for a tenant: plugins of the same name share their state, and the log contains their full names
-    /// and the generation.
-    #[must_use]
-    pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<StateStores>, generation: u64) -> Self {
-        PluginLoader { states: Some(states), generation: Some(generation), ..Self::with_engine(engine, labels) }
+        PluginLoader { engine, labels, users: true, offsets, stock, remote: None }
     }
 
     /// Returns a loader in a process of its own, whose plugins get their code and their services from another one.
@@ -224,19 +207,6 @@ impl PluginLoader {
         }
     }
 
-    /// Returns the name of a plugin in the log: its file without directory and extension. A tenant's plugin keeps its
-    /// full name, so that no file name makes it look like that of another tenant.
-    fn log_name(&self, component: &PluginComponent) -> String {
-        let short = |name: &str| {
-            let stem = std::path::Path::new(name).file_stem();
-            stem.map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
-        };
-        match self.generation {
-            Some(generation) => clean(&format!("{} (generation {generation})", component.name)),
-            None => short(&component.name),
-        }
-    }
-
     /// Returns the services that a plugin has been granted.
     fn services(
         &self,
@@ -247,23 +217,9 @@ impl PluginLoader {
         if let Some(remote) = &self.remote {
             return Ok(remote.services(&component.name, grants, capacity));
         }
-        let state = self.state(component, grants, capacity)?;
-        let log = if grants.log { Log::of(&self.log_name(component)) } else { Log::default() };
+        let state = StateStores::default().open(&component.name, grants, capacity, Trust::Sticky)?;
+        let log = if grants.log { Log::of(&log_name(&component.name)) } else { Log::default() };
         Ok(Services { log: Arc::new(log), state, time: grants.time })
-    }
-
-    /// Returns the state of a plugin that was granted one, which is shared with an earlier plugin of the same name,
-    /// limit and grant if states outlive this loader.
-    fn state(
-        &self,
-        component: &PluginComponent,
-        grants: &Grants,
-        capacity: usize,
-    ) -> Result<Option<Arc<Mutex<State>>>, LoadPluginError> {
-        match &self.states {
-            Some(states) => states.open(&component.name, grants, capacity, Trust::Exclusive),
-            None => StateStores::default().open(&component.name, grants, capacity, Trust::Sticky),
-        }
     }
 }
 
@@ -295,6 +251,12 @@ impl StateStores {
         all.insert(key, state.clone());
         Ok(Some(state))
     }
+}
+
+/// Returns the name of a plugin in the log: its file without directory and extension.
+fn log_name(plugin: &str) -> String {
+    let stem = std::path::Path::new(plugin).file_stem();
+    stem.map_or_else(|| plugin.to_string(), |stem| stem.to_string_lossy().into_owned())
 }
 
 /// Returns the differences of local time from UTC, from 1970 until thirty years from now.

@@ -8,12 +8,7 @@ use std::{
 };
 
 use flowgate_base::{Backoff, TokenBucket};
-use flowgate_netlink::source::InsertBarrier;
-use flowgate_netlink::{
-    Namespace,
-    process_names::ProcessNames,
-    source::{Barriers, Datagram, Source, SourceError},
-};
+use flowgate_netlink::source::{Datagram, Source, SourceError};
 
 /// Messages are combined up to this many bytes.
 const TOGETHER: usize = 32 << 10;
@@ -249,11 +244,9 @@ fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
     }
 }
 
-/// The receiving end of the queue, the source of the tenant's pipeline.
+/// The receiving end of the queue: the source of what the tenant's worker is sent.
 pub struct QueueSource {
     queue: Arc<Queue>,
-    namespace: Option<Namespace>,
-    insert_barrier: InsertBarrier,
     /// CPU time that its plugins may still use.
     budget: Arc<Mutex<TokenBucket>>,
     /// A gap that waits until it may be reported.
@@ -264,27 +257,16 @@ pub struct QueueSource {
     /// Time for which a few messages wait for more, and its end.
     gather: Duration,
     rest: Option<Instant>,
-    programs: Arc<Mutex<ProcessNames>>,
     charge: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl QueueSource {
-    /// Returns the receiving end of a queue. While `budget` is empty, events are lost. `programs` looks up names of
-    /// programs.
+    /// Returns the receiving end of a queue. While `budget` is empty, events are lost.
     #[must_use]
-    pub fn new(
-        queue: Arc<Queue>,
-        namespace: Option<Namespace>,
-        insert_barrier: InsertBarrier,
-        budget: Arc<Mutex<TokenBucket>>,
-        programs: Arc<Mutex<ProcessNames>>,
-    ) -> Self {
+    pub fn new(queue: Arc<Queue>, budget: Arc<Mutex<TokenBucket>>) -> Self {
         QueueSource {
             queue,
-            namespace,
-            insert_barrier,
             budget,
-            programs,
             gap: None,
             next_gap: None,
             gaps: 0,
@@ -375,30 +357,6 @@ impl Source for QueueSource {
 
     fn is_live(&self) -> bool {
         true
-    }
-
-    fn namespace(&self) -> Option<&Namespace> {
-        self.namespace.as_ref()
-    }
-
-    fn process_names(&self) -> Option<Arc<Mutex<ProcessNames>>> {
-        Some(self.programs.clone())
-    }
-
-    fn barriers(&self) -> Option<Box<dyn Barriers>> {
-        Some(Box::new(SharedBarriers(self.insert_barrier.clone())))
-    }
-
-    fn max_in_flight(&self) -> Option<usize> {
-        Some(2)
-    }
-}
-
-struct SharedBarriers(InsertBarrier);
-
-impl Barriers for SharedBarriers {
-    fn insert(&mut self) -> Result<u32, SourceError> {
-        Ok((self.0)()?)
     }
 }
 

@@ -230,17 +230,11 @@ impl<'a> Session<'a> {
         let job = self.job;
         let feeder = Feeder { events, programs: job.programs.clone(), sent: self.sent.clone() };
         let meter = self.meter.clone();
-        let source = QueueSource::new(
-            job.recipient.queue.clone(),
-            job.namespace.clone(),
-            job.insert_barrier.clone(),
-            job.budget.clone(),
-            job.programs.clone(),
-        )
-        .gather_time(job.gather_time)
-        .charging(Box::new(move || {
-            meter.charge();
-        }));
+        let source = QueueSource::new(job.recipient.queue.clone(), job.budget.clone())
+            .gather_time(job.gather_time)
+            .charging(Box::new(move || {
+                meter.charge();
+            }));
         let events = match feeder.events.channel().try_clone() {
             Ok(events) => events,
             Err(error) => return died(WorkerEnd::Unavailable, error.to_string()),
