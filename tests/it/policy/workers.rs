@@ -32,6 +32,7 @@ fn the_end_of_a_worker_is_told_and_it_is_started_again() {
         let before = status(&serving);
         for tenant in before["tenants"].as_array().unwrap() {
             assert_eq!(tenant["worker"]["state"], "running", "{before}");
+            assert!(tenant["worker"]["nanoseconds"].as_u64() > Some(0), "its start took some time: {before}");
             assert_eq!((&tenant["worker"]["restarts"], &tenant["worker"]["last-end"]), (&0.into(), &Value::Null));
         }
         let isolation = &before["isolation"];

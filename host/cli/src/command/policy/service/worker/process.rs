@@ -114,6 +114,14 @@ impl Meter {
         self.charge_up_to(self.child.cpu_time())
     }
 
+    /// Counts what has been used without charging it: the first start is not a matter of the tenant's share.
+    pub(super) fn waive(&self) {
+        let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = self.child.cpu_time().unwrap_or(*charged);
+        self.record.add_worker_time(used.saturating_sub(*charged));
+        *charged = used;
+    }
+
     /// Charges what has been used since the last call, given what has been used in all.
     pub(super) fn charge_up_to(&self, used: Option<Duration>) -> Duration {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);

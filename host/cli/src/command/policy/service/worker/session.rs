@@ -157,6 +157,9 @@ impl<'a> Session<'a> {
         if let Some(end) = session.start() {
             return end;
         }
+        if !job.record.has_begun() {
+            session.meter.waive();
+        }
         started();
         if !job.waited() {
             return SessionEnd::Finished;
@@ -204,7 +207,14 @@ impl<'a> Session<'a> {
                     // The first one tells: all are confined alike.
                     let _ = self.job.isolation.set(isolation);
                 }
-                Report::Ready if problems.is_empty() => return None,
+                Report::Ready if problems.is_empty() => {
+                    // From now on its CPU time is needed, by its process ID.
+                    return match self.process.child.started(late) {
+                        Ok(Some(_)) => None,
+                        Ok(None) => Some(died(WorkerEnd::Unavailable, "its process ID is not known")),
+                        Err(error) => Some(died(WorkerEnd::Unavailable, error.to_string())),
+                    };
+                }
                 Report::Problem { part, place, what } if problems.len() < 1000 => {
                     problems.push(self.job.problem(part, &place, what));
                 }
