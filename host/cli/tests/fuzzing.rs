@@ -33,6 +33,8 @@ mod outcome;
 mod proposal;
 #[path = "../../../fuzz/oracles/recording.rs"]
 mod recording;
+#[path = "../../../fuzz/oracles/reports.rs"]
+mod reports;
 #[path = "../../../fuzz/oracles/text.rs"]
 mod text;
 
@@ -98,6 +100,14 @@ fn requests_that_are_proposed() {
     let (accepted, refused) = proposal::read_so_far();
     println!("{accepted} requests accepted, {refused} refused");
     assert!(accepted > 1000 && refused > 1000, "{accepted} requests accepted, {refused} refused");
+}
+
+#[test]
+fn reports_of_workers() {
+    fuzz(reports::run, 50_000);
+    let (read, refused) = reports::read_so_far();
+    println!("{read} reports read, {refused} records refused");
+    assert!(read > 500 && refused > 1000, "{read} reports read, {refused} records refused");
 }
 
 #[test]

@@ -14,7 +14,10 @@ use nix::{
     },
 };
 
-use super::{frame::LONGEST, sys};
+use super::{
+    frame::{LONGEST, Violation},
+    sys,
+};
 
 /// One end of a pair of `SOCK_SEQPACKET` sockets. A record arrives whole or not at all.
 #[derive(Debug)]
@@ -128,7 +131,7 @@ impl Channel {
     /// descriptors sent with it. Returns `None` at the end of the stream; an empty record looks the same.
     ///
     /// # Errors
-    /// InvalidData if the record is longer than the buffer; an error of the socket if the other end was closed with
+    /// InvalidData with [`Violation::Long`] if the record is longer than the buffer; an error of the socket if the other end was closed with
     /// unread records.
     pub fn receive<'a>(&self, buffer: &'a mut [u8; LONGEST]) -> io::Result<Option<&'a [u8]>> {
         let received = loop {
@@ -139,7 +142,10 @@ impl Channel {
         };
         match received {
             0 => Ok(None),
-            length => buffer.get(..length).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+            length => {
+                let long = || io::Error::new(io::ErrorKind::InvalidData, Violation::Long(length));
+                buffer.get(..length).map(Some).ok_or_else(long)
+            }
         }
     }
 
@@ -183,7 +189,9 @@ mod tests {
         let (one, other) = Channel::pair().unwrap();
         let mut buffer = Channel::buffer();
         one.send(&vec![0; LONGEST + 1], &[]).unwrap();
-        assert_eq!(other.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let error = other.receive(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(error.downcast::<Violation>().unwrap(), Violation::Long(LONGEST + 1));
         one.send(&[], &[]).unwrap();
         assert_eq!(other.receive(&mut buffer).unwrap(), None);
     }

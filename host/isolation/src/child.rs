@@ -69,12 +69,16 @@ impl Child {
     /// # Errors
     /// It did not start, or the spawner has ended.
     pub fn started(&self, deadline: Instant) -> io::Result<Option<i32>> {
-        while self.pid.load(Ordering::Relaxed) == 0 {
-            if self.receive(deadline)?.is_some() || Instant::now() >= deadline {
+        loop {
+            match self.pid.load(Ordering::Relaxed) {
+                0 => {}
+                pid => return Ok(Some(pid)),
+            }
+            let ended = self.receive(deadline)?.is_some();
+            if self.pid.load(Ordering::Relaxed) == 0 && (ended || Instant::now() >= deadline) {
                 return Ok(None);
             }
         }
-        Ok(Some(self.pid.load(Ordering::Relaxed)))
     }
 
     /// Waits until the process has ended or the deadline has passed; returns `None` if it is still running then.
@@ -204,8 +208,8 @@ mod tests {
         assert_eq!((child.started(Instant::now()).unwrap(), child.cpu_time()), (None, None));
         let own = std::process::id().try_into().unwrap();
         tell_start(&other, own);
-        assert_eq!(child.wait(Instant::now()).unwrap(), None);
         assert_eq!(child.started(Instant::now()).unwrap(), Some(own));
+        assert_eq!(child.wait(Instant::now()).unwrap(), None);
         assert!(child.cpu_time().unwrap() > Duration::ZERO);
         tell_failure(&other, "cannot fork", &io::Error::from_raw_os_error(libc::EAGAIN));
         let error = child.wait(Instant::now()).unwrap_err();

@@ -69,7 +69,6 @@ const LOADING: &[c_long] = &[
     SYS_pread64,
     SYS_statx,
     SYS_prctl,
-    SYS_prlimit64,
     SYS_rseq,
     SYS_rt_sigaction,
     SYS_sched_getaffinity,
@@ -129,6 +128,8 @@ fn loading_program() -> Result<seccompiler::BpfProgram, Error> {
     let thread = wide(CLONE_THREAD);
     let thread = SeccompCondition::new(0, Qword, SeccompCmpOp::MaskedEq(thread), thread)?;
     rules.insert(SYS_clone, vec![SeccompRule::new(vec![thread])?]);
+    // Only its own limits: those of its owner and of other workers of the same user it could lower as well.
+    rules.insert(SYS_prlimit64, vec![syscalls::rule([exactly(0, 0)])?]);
     rules.extend(LOADING.iter().map(|&call| (call, Vec::new())));
     compiled(rules, SeccompAction::Errno(ENOSYS.unsigned_abs()))
 }

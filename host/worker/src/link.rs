@@ -76,7 +76,11 @@ impl Link {
     /// # Errors
     /// [`LinkError`].
     pub fn receive(&mut self) -> Result<Frame<'_>, LinkError> {
-        let record = self.channel.receive(&mut self.buffer)?.ok_or(LinkError::Ended)?;
+        let record = self.channel.receive(&mut self.buffer).map_err(|error| match error.downcast::<Violation>() {
+            Ok(violation) => LinkError::Violation(violation),
+            Err(error) => LinkError::Socket(error),
+        })?;
+        let record = record.ok_or(LinkError::Ended)?;
         let frame = Frame::read(record, self.received)?;
         self.received += 1;
         Ok(frame)

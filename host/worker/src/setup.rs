@@ -282,6 +282,12 @@ impl PluginSetup {
         }
     }
 
+    /// Returns an option of the plugin.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.iter().find(|(option, _)| option == name).map(|(_, value)| value.as_str())
+    }
+
     /// Returns the path and the digest of its file.
     pub(crate) fn file(&self) -> (&PathBuf, &str) {
         (&self.file, &self.digest)
@@ -377,6 +383,7 @@ mod tests {
             file.rewind().unwrap();
             let read = Setup::read(&mut file).unwrap();
             assert_eq!(format!("{:?}", read.spec()), format!("{spec:?}"));
+            assert_eq!((read.plugins[0].option("name"), read.plugins[0].option("x")), (Some("value \u{e9}"), None));
             assert_eq!((read.labels().len(), read.offsets()[0].since, read.time), (1, -1, 11));
             assert_eq!(read.plugins[1].state, setup.plugins[1].state);
             assert_eq!(read.plugins[0].read_code(&mut file).unwrap(), b"first");

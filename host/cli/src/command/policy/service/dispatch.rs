@@ -1,7 +1,7 @@
 //! Delivers to each tenant the messages about its own flows.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
@@ -31,11 +31,14 @@ pub(super) struct Recipient {
     pub queue: Arc<Queue>,
     desired: AtomicU8,
     superseded: AtomicBool,
+    /// Held from the judgement of actions to the kernel's answer.
+    acting: Mutex<()>,
 }
 
 impl Recipient {
     pub(super) fn new(scope: Scope, queue: Arc<Queue>) -> Self {
-        Recipient { scope, queue, desired: AtomicU8::new(DesiredState::Run as u8), superseded: AtomicBool::new(false) }
+        let (desired, superseded) = (AtomicU8::new(DesiredState::Run as u8), AtomicBool::new(false));
+        Recipient { scope, queue, desired, superseded, acting: Mutex::default() }
     }
 
     pub(super) fn desired(&self) -> DesiredState {
@@ -46,13 +49,22 @@ impl Recipient {
         }
     }
 
+    /// Sets the state. When this returns, the tenant does nothing any more that the state forbids.
     pub(super) fn set(&self, desired: DesiredState) {
         self.desired.store(desired as u8, Ordering::Release);
+        drop(self.act());
     }
 
-    /// Marks the recipient as superseded: its tenant may not act any more.
+    /// Marks the recipient as superseded: its tenant may not act any more. When this returns, none of its actions is under
+    /// way.
     pub(super) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
+        drop(self.act());
+    }
+
+    /// Begins actions of the tenant, which end when the guard is dropped.
+    pub(super) fn act(&self) -> MutexGuard<'_, ()> {
+        self.acting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_superseded(&self) -> bool {

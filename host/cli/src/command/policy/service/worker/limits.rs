@@ -36,3 +36,48 @@ pub(super) fn limits(tenant: &Tenant, code: u64) -> Limits {
         file: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use flowgate_policy::Policy;
+
+    use super::*;
+
+    /// Returns the only tenant of a policy with these plugins.
+    fn tenant(plugins: &[&str]) -> Tenant {
+        let digest = "0".repeat(64);
+        let plugins: String = plugins
+            .iter()
+            .enumerate()
+            .map(|(number, limits)| {
+                format!("[[tenant.plugin]]\nname = \"p{number}\"\nfile = \"/p.wasm\"\nsha256 = \"{digest}\"\nlimits = {{ {limits} }}\n")
+            })
+            .collect();
+        let text =
+            format!("[audit]\npath = \"/audit\"\n[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n{plugins}");
+        let (mut policy, mistakes, _) = Policy::of_bytes("policy.toml".as_ref(), text.into_bytes());
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        policy.tenants.remove(0)
+    }
+
+    #[test]
+    fn memory_is_the_sum_of_what_the_plugins_may_have() {
+        let small = "memory = \"16MiB\", output = \"1MiB\", state = \"64KiB\"";
+        let one = limits(&tenant(&[small]), 1000);
+        // Its memory, that of an instance that replaces it, and the copy of what a call returns.
+        assert_eq!(one.memory, BASE + 2 * 1000 + (17 << 20) + (32 << 20) + (128 << 10));
+        let large = "memory = \"100MiB\", output = \"2MiB\", state = \"1MiB\"";
+        let two = limits(&tenant(&[small, large]), 0);
+        assert_eq!(two.memory, BASE + (17 << 20) + (102 << 20) + (200 << 20) + (128 << 10) + (2 << 20));
+        // Address space for each memory that there may be, and more than all that may be written.
+        assert_eq!(one.address_space, SPACE + one.memory + 4 * MEMORIES * MEMORY);
+        assert_eq!(two.address_space, SPACE + two.memory + 6 * MEMORIES * MEMORY);
+        assert_eq!((one.file, one.time, one.stack), (0, Duration::MAX, 8 << 20));
+    }
+
+    #[test]
+    fn sums_do_not_overflow() {
+        let limits = limits(&tenant(&["memory = \"1GiB\"", "memory = \"1GiB\""]), u64::MAX / 2);
+        assert_eq!((limits.memory, limits.address_space), (u64::MAX, u64::MAX));
+    }
+}

@@ -141,7 +141,7 @@ impl Job {
                     self.record.worker_ended(WorkerEnd::Failed, &reason);
                     return Err(CommandError::Tenant(reason));
                 }
-                SessionEnd::NotStarted(diagnostics) if first => {
+                SessionEnd::NotStarted(diagnostics) if !begun => {
                     tell(Err(diagnostics));
                     return Ok(());
                 }
@@ -159,7 +159,7 @@ impl Job {
             };
             self.record_end(&cause);
             let reason = cause.reason;
-            if first {
+            if !begun {
                 // Stored code may be from a machine with another processor.
                 if failures.count == 0 {
                     failures.count += 1;
@@ -291,7 +291,7 @@ impl Failures {
         self.times.retain(|time| now.duration_since(*time) < self.window);
         self.times.push(now);
         let recent = u32::try_from(self.times.len()).unwrap_or(u32::MAX);
-        if recent > self.most {
+        if recent >= self.most {
             return None;
         }
         Some(if recent == 1 { Duration::ZERO } else { PAUSES.pause(recent - 1) })

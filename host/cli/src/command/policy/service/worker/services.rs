@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use super::Job;
@@ -139,23 +140,30 @@ impl Services {
         setup.write(&all)
     }
 
-    /// Tells a worker what has changed in the states since it was set up, and that it may begin.
+    /// Tells a worker what has changed in the states since it was set up, and that it may begin. Returns false if it does
+    /// not receive that before the deadline.
     ///
     /// # Errors
     /// The worker has ended.
-    pub(super) fn begin(&mut self, calls: &mut Link) -> io::Result<()> {
+    pub(super) fn begin(&mut self, calls: &mut Link, deadline: Instant) -> io::Result<bool> {
         for (index, plugin) in self.plugins.iter_mut().enumerate() {
             let index = u16::try_from(index).unwrap_or(u16::MAX);
             let (told, now) = (std::mem::take(&mut plugin.told), plugin.entries());
             for key in told.keys().filter(|key| !now.contains_key(*key)) {
-                calls.send(calls.frame(kind::STATE).u16(index).bytes(key).bool(false))?;
+                let frame = calls.frame(kind::STATE).u16(index).bytes(key).bool(false);
+                if !calls.send_within(frame, deadline)? {
+                    return Ok(false);
+                }
             }
             for (key, value) in now.iter().filter(|(key, value)| told.get(*key) != Some(*value)) {
                 let mut rest = value.as_slice();
                 loop {
                     let (part, left) = rest.split_at(rest.len().min(VALUE));
                     let frame = calls.frame(kind::STATE).u16(index).bytes(key).bool(true).bytes(part);
-                    calls.send(if left.is_empty() { frame } else { frame.more() })?;
+                    let frame = if left.is_empty() { frame } else { frame.more() };
+                    if !calls.send_within(frame, deadline)? {
+                        return Ok(false);
+                    }
                     if left.is_empty() {
                         break;
                     }
@@ -163,7 +171,7 @@ impl Services {
                 }
             }
         }
-        calls.send(calls.frame(kind::BEGIN))
+        calls.send_within(calls.frame(kind::BEGIN), deadline)
     }
 
     /// Passes a warning on, unless there are too many.

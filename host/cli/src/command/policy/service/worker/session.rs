@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -49,8 +49,12 @@ const SILENT: Duration = Duration::from_secs(30);
 const OVERUSE: (Duration, u32) = (Duration::from_secs(10), 3);
 /// Frames in a second that are received from a worker. Each costs about a microsecond: this is 2 % of a processor.
 const FRAMES: u64 = 20_000;
+/// Barriers in a second. Each passes through the queues of all tenants of the namespace.
+const BARRIERS: u64 = 1000;
 /// Results of actions in a frame.
 const RESULTS: usize = 8192;
+/// Problems of a worker's plugins that are passed on, and bytes of their texts.
+const PROBLEMS: (usize, usize) = (256, 256 << 10);
 /// Bytes of a violation that are recorded.
 const EVIDENCE: usize = 64;
 
@@ -79,6 +83,8 @@ pub(super) struct Session<'a> {
     meter: Meter,
     /// Frames that may still be received.
     frames: TokenBucket,
+    /// Barriers that may still be inserted.
+    barriers: TokenBucket,
     performer: Performer,
     table: Table,
     services: &'a mut Services,
@@ -86,6 +92,12 @@ pub(super) struct Session<'a> {
     /// Frames of events that have been sent, and of those that have been processed.
     sent: Arc<AtomicU64>,
     done: u64,
+    /// CPU time that the last report has cost this process.
+    spent: Duration,
+    /// True once all events have been sent.
+    ended: Arc<AtomicBool>,
+    /// When orders and the life of the process were looked at last.
+    looked: Instant,
     /// Resyncs and shown rows of earlier workers.
     before: (u64, u64),
     /// When there was progress last, and the CPU time that had been used then.
@@ -144,12 +156,16 @@ impl<'a> Session<'a> {
             process,
             meter,
             frames: TokenBucket::per_second(FRAMES),
+            barriers: TokenBucket::per_second(BARRIERS),
             performer: Performer::new(executor, most, unproposed),
             table,
             services,
             sink,
             sent: Arc::default(),
             done: 0,
+            spent: Duration::ZERO,
+            ended: Arc::default(),
+            looked: now.0,
             before: job.record.counts(),
             progress: now,
             judged: now,
@@ -175,26 +191,38 @@ impl<'a> Session<'a> {
         // CPU time, since a busy machine is not the tenant's fault; and a multiple of it on the clock.
         let allowed = plugins + 2 * GRACE;
         let late = Instant::now() + 4 * allowed;
-        let (mut problems, mut confined) = (Vec::new(), false);
+        // Its CPU time can be read only once its process ID is known. If it has ended already, its channel says so.
+        if let Err(error) = self.process.child.started(late) {
+            return Some(died(WorkerEnd::Unavailable, error.to_string()));
+        }
+        let (mut problems, mut confined, mut told) = (Vec::new(), false, 0usize);
         loop {
-            match self.process.calls.is_readable(LOOK) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let used = self.process.child.cpu_time().unwrap_or_default();
-                    if used > allowed || Instant::now() > late {
-                        let reason = format!("its plugins did not start within {allowed:?}");
-                        return Some(died(WorkerEnd::Deadline, reason));
-                    }
-                    if let Ok(None) = self.process.child.started(Instant::now()) {
-                        // Not started yet, or ended: its channel says so.
-                    }
-                    if let Some(order) = self.order() {
-                        return Some(SessionEnd::Ordered(order));
-                    }
-                    continue;
+            let readable = if self.frames.is_empty() {
+                // What is not received is not sent: the worker waits, too.
+                thread::sleep(LOOK / 10);
+                false
+            } else {
+                match self.process.calls.is_readable(LOOK) {
+                    Ok(readable) => readable,
+                    Err(error) => return Some(died(WorkerEnd::Unavailable, error.to_string())),
                 }
-                Err(error) => return Some(died(WorkerEnd::Unavailable, error.to_string())),
+            };
+            // A worker that reports without pause is looked at as well.
+            if !readable || self.looked.elapsed() >= LOOK {
+                self.looked = Instant::now();
+                let used = self.process.child.cpu_time().unwrap_or_default();
+                if used > allowed || Instant::now() > late {
+                    let reason = format!("its plugins did not start within {allowed:?}");
+                    return Some(died(WorkerEnd::Deadline, reason));
+                }
+                if let Some(order) = self.order() {
+                    return Some(SessionEnd::Ordered(order));
+                }
             }
+            if !readable {
+                continue;
+            }
+            self.frames.charge(1);
             let plugins = self.services.count();
             let report = match receive(&mut self.process.calls, plugins) {
                 Ok(report) => report,
@@ -215,7 +243,10 @@ impl<'a> Session<'a> {
                         Err(error) => Some(died(WorkerEnd::Unavailable, error.to_string())),
                     };
                 }
-                Report::Problem { part, place, what } if problems.len() < 1000 => {
+                // Further ones are left out.
+                Report::Problem { .. } if problems.len() >= PROBLEMS.0 || told >= PROBLEMS.1 => {}
+                Report::Problem { part, place, what } => {
+                    told += what.len();
                     problems.push(self.job.problem(part, &place, what));
                 }
                 Report::Failed(reason) => {
@@ -234,11 +265,14 @@ impl<'a> Session<'a> {
 
     /// Lets the worker begin, and serves it to its end.
     fn follow(mut self, events: Link) -> SessionEnd {
-        if let Err(error) = self.services.begin(&mut self.process.calls) {
-            return self.ended(&error.into());
+        match self.services.begin(&mut self.process.calls, Instant::now() + ANSWER) {
+            Ok(true) => {}
+            Ok(false) => return silent(),
+            Err(error) => return self.ended(&error.into()),
         }
         let job = self.job;
-        let feeder = Feeder { events, programs: job.programs.clone(), sent: self.sent.clone() };
+        let feeder =
+            Feeder { events, programs: job.programs.clone(), sent: self.sent.clone(), ended: self.ended.clone() };
         let meter = self.meter.clone();
         let source = QueueSource::new(job.recipient.queue.clone(), job.budget.clone())
             .gather_time(job.gather_time)
@@ -270,9 +304,7 @@ impl<'a> Session<'a> {
     fn serve(&mut self) -> SessionEnd {
         loop {
             if self.frames.is_empty() || self.meter.is_exhausted() {
-                // What is not received is not sent: the worker waits, too.
-                thread::sleep(LOOK / 10);
-                if let Some(end) = self.look() {
+                if let Some(end) = self.rest() {
                     return end;
                 }
                 if self.frames.is_empty() {
@@ -294,14 +326,34 @@ impl<'a> Session<'a> {
             let before = thread_time();
             self.frames.charge(1);
             let next = self.receive();
-            self.meter.add(thread_time().saturating_sub(before));
+            self.spent = thread_time().saturating_sub(before);
+            self.meter.add(self.spent);
             if let Next::End(end) = next {
                 return end;
             }
-            if self.judged.0.elapsed() >= LOOK
-                && let Some(end) = self.look()
-            {
-                return end;
+            // A worker that reports without pause is looked at as well, and its state is saved.
+            if self.looked.elapsed() >= LOOK {
+                self.services.save();
+                if let Some(end) = self.look() {
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// Receives nothing for a moment: what is not received is not sent, so the worker waits, too. Its last report is worth
+    /// a pause after which this process has spent no more than the tenant's share on it.
+    fn rest(&mut self) -> Option<SessionEnd> {
+        let share = self.job.tenant.share.time.as_secs_f64().max(0.001);
+        let end = Instant::now() + self.spent.div_f64(share).max(LOOK / 10);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            thread::sleep(left.min(LOOK));
+            if let Some(end) = self.look() {
+                return Some(end);
             }
         }
     }
@@ -313,6 +365,7 @@ impl<'a> Session<'a> {
         }
         let used = self.meter.charge();
         let now = Instant::now();
+        self.looked = now;
         let limits = self.job.tenant.plugins.iter().map(|plugin| plugin.plugin.limits.instance);
         let allowed: Duration = limits.map(|limits| limits.call + limits.start_up).sum::<Duration>() + GRACE;
         let (since, before) = self.progress;
@@ -358,11 +411,15 @@ impl<'a> Session<'a> {
                 return self.sink.write(bytes).map_or_else(broken, |()| Next::Continue);
             }
             Report::Done { frames: count, resyncs, shown } => {
-                if count < self.done || count > self.sent.load(Ordering::Acquire) {
-                    return Next::End(violated("a number of frames that were not sent", &count.to_ne_bytes()));
+                // A worker reports each number once; otherwise one that processes nothing could claim progress.
+                if count <= self.done || count > self.sent.load(Ordering::Acquire) {
+                    return Next::End(violated(
+                        "a number of frames that it cannot have processed",
+                        &count.to_ne_bytes(),
+                    ));
                 }
                 self.done = count;
-                self.job.record.count(self.before.0 + resyncs, self.before.1 + shown);
+                self.job.record.count(self.before.0.saturating_add(resyncs), self.before.1.saturating_add(shown));
                 self.progress = (Instant::now(), self.meter.charge());
                 return Next::Continue;
             }
@@ -380,7 +437,10 @@ impl<'a> Session<'a> {
                 if more {
                     return Next::Continue;
                 }
+                // Whoever revokes the right to act waits for its end.
+                let acting = self.job.recipient.act();
                 let results = self.performer.perform(&behalf, &mut Watch::begin(on_behalf.limits.call, None));
+                drop(acting);
                 return self.answer_actions(&results);
             }
             Report::List(number) => {
@@ -405,13 +465,21 @@ impl<'a> Session<'a> {
                 };
             }
             Report::Barrier => {
+                // The worker waits for the answer.
+                while self.barriers.take(1) == 0 {
+                    thread::sleep(LOOK / 10);
+                    if let Some(end) = self.look() {
+                        return Next::End(end);
+                    }
+                }
                 return match (self.job.insert_barrier)() {
                     Ok(number) => self.answer(self.process.calls.frame(kind::BARRIER).u32(number)),
                     Err(error) => self.refuse(error.errno()),
                 };
             }
             Report::Failed(reason) => return Next::End(SessionEnd::Failed(clean(reason))),
-            Report::Finished => return Next::End(SessionEnd::Finished),
+            Report::Finished if self.ended.load(Ordering::Acquire) => return Next::End(SessionEnd::Finished),
+            Report::Finished => return Next::End(violated("the end of events that have not ended", &[])),
             Report::Confined { .. } | Report::Ready | Report::Problem { .. } => {
                 return Next::End(violated("a report of the start while it runs", &[]));
             }
@@ -450,10 +518,7 @@ impl<'a> Session<'a> {
     fn answer(&mut self, frame: flowgate_isolation::Record) -> Next {
         match self.process.calls.send_within(frame, Instant::now() + ANSWER) {
             Ok(true) => Next::Continue,
-            Ok(false) => {
-                let reason = format!("it has not received an answer for {ANSWER:?}");
-                Next::End(died(WorkerEnd::NoAnswer, reason))
-            }
+            Ok(false) => Next::End(silent()),
             Err(error) => Next::End(self.ended(&LinkError::from(error))),
         }
     }
@@ -490,6 +555,11 @@ fn violated(rule: &str, evidence: &[u8]) -> SessionEnd {
     let digits: String = evidence.iter().take(EVIDENCE).map(|byte| format!("{byte:02x}")).collect();
     let digits = if digits.is_empty() { digits } else { format!(" ({digits})") };
     SessionEnd::Violated(Cause::new(WorkerEnd::Violation, format!("it sent {rule}{digits}")))
+}
+
+/// Returns the end of a worker that does not receive what it has asked for.
+fn silent() -> SessionEnd {
+    died(WorkerEnd::NoAnswer, format!("it has not received an answer for {ANSWER:?}"))
 }
 
 fn broken(error: SinkError) -> Next {

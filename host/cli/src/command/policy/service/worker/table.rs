@@ -132,3 +132,78 @@ pub(super) fn open(
         together: together.clone(),
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "these tests ask the kernel for nothing")]
+mod tests {
+    use super::*;
+
+    /// Returns a message with a body of this many bytes, and its padding.
+    fn message(length: usize) -> Vec<u8> {
+        let mut bytes = u32::try_from(HEADER + length).unwrap().to_ne_bytes().to_vec();
+        bytes.extend([0; HEADER - 4]);
+        bytes.extend((0..length.next_multiple_of(4)).map(|at| at as u8));
+        bytes
+    }
+
+    /// A listing in these datagrams.
+    struct Datagrams(std::vec::IntoIter<Vec<u8>>);
+
+    impl Source for Datagrams {
+        fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+            let next = self.0.next();
+            next.iter().for_each(|bytes| datagram.fill(bytes));
+            Ok(next.is_some())
+        }
+    }
+
+    /// Returns the parts of a listing.
+    fn parts(datagrams: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut table = Table::new(Box::new(|| panic!("it is not opened")));
+        let source = Box::new(Datagrams(datagrams.into_iter()));
+        table.listings[1] = Some(Listing { source, datagram: Datagram::new(), offset: 0 });
+        assert!(table.next(0).unwrap().is_none() && table.next(LISTINGS).unwrap().is_none(), "it is not open");
+        let mut parts = Vec::new();
+        while let Some(part) = table.next(1).unwrap() {
+            parts.push(part.to_vec());
+        }
+        assert!(table.next(1).unwrap().is_none() && table.listings[1].is_none(), "it is closed at its end");
+        parts
+    }
+
+    #[test]
+    fn whole_messages_are_taken() {
+        let (one, two) = (message(5), message(8));
+        let bytes = [one.clone(), two.clone()].concat();
+        assert_eq!((one.len(), two.len()), (24, 24));
+        for (most, length) in [(0, 0), (23, 0), (24, 24), (47, 24), (48, 48), (100, 48)] {
+            assert_eq!(whole(&bytes, most), length, "{most}");
+        }
+        // The last one may lack its padding; what is cut is left out.
+        assert_eq!(whole(&message(5)[..21], 24), 21);
+        assert_eq!(whole(&bytes[..40], 100), 24);
+        assert_eq!((whole(&[], 10), whole(&[0xff; 40], 100)), (0, 0));
+    }
+
+    #[test]
+    fn the_parts_of_a_listing_are_the_listing() {
+        let many =
+            |count: usize, length: usize| (0..count).flat_map(|at| message(length + at % 5)).collect::<Vec<u8>>();
+        let datagrams = vec![many(1, 0), many(4000, 40), many(3, 29_000), many(1, BYTES - HEADER), many(10, 100)];
+        let parts = parts(datagrams.clone());
+        assert!(parts.concat() == datagrams.concat());
+        assert!(parts.len() > datagrams.len());
+        for part in &parts {
+            assert!(!part.is_empty() && part.len() <= BYTES);
+            assert_eq!(whole(part, BYTES), part.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_passed_by() {
+        let mut broken = message(8);
+        broken.extend([0xff; 40]);
+        let parts = parts(vec![broken, message(4)]);
+        assert_eq!(parts.concat(), [message(8), message(4)].concat());
+    }
+}
