@@ -137,7 +137,7 @@ impl Services {
             file.read_exact_at(&mut bytes, 0)?;
             all.push(bytes);
         }
-        setup.write(&all)
+        Ok(setup.write(&all))
     }
 
     /// Tells a worker what has changed in the states since it was set up, and that it may begin. Returns false if it does

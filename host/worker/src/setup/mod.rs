@@ -1,10 +1,13 @@
 //! What a worker is given at its start: the pipeline of a tenant, compiled code, and the entries of states.
 //!
-//! It is a file in memory that nobody can change any more: the length of the description (8 bytes), the description in
-//! CBOR, and the compiled code of the plugins.
+//! It is a file in memory that nobody can change any more: the length of the description (8 bytes), the description
+//! (`field`), and the compiled code of the plugins.
+
+mod field;
 
 use std::{collections::BTreeMap, fs::File, io, io::Read as _, path::PathBuf, time::Duration};
 
+use field::{Field, structure};
 use flowgate_model::{
     Label, OnError, OptionValue, UtcOffset,
     grants::{Grants, Keeping, Updates},
@@ -16,13 +19,12 @@ use flowgate_pipeline::{
     supervisor,
 };
 use flowgate_runtime::{CompileLimits, Limits, compiler::build};
-use serde::{Deserialize, Serialize};
 
 /// Names of the stock formats that write flows.
 const FORMATS: [&str; 4] = ["json", "save", "text", "xml"];
 
 /// The description.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Both processes run the same program. This is for tests, and for an update of the program's file at a bad moment.
     pub build: String,
@@ -47,7 +49,7 @@ pub struct Setup {
 }
 
 /// A plugin.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug)]
 pub struct PluginSetup {
     /// Path of its file, for messages.
     file: PathBuf,
@@ -59,21 +61,20 @@ pub struct PluginSetup {
     grants: GrantsSetup,
     limits: LimitsSetup,
     /// Entries of its state.
-    #[serde(with = "entries")]
     pub state: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Length of its compiled code in bytes.
     code: u64,
 }
 
 /// A stock format.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug)]
 pub struct FormatSetup {
     name: String,
     options: Vec<(String, String)>,
     labels: bool,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "as in `Grants`")]
 struct GrantsSetup {
     delete: bool,
@@ -92,7 +93,7 @@ struct GrantsSetup {
     look_back: bool,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug)]
 struct LimitsSetup {
     memory: usize,
     call: Duration,
@@ -161,19 +162,16 @@ impl Setup {
     }
 
     /// Returns the file: the description and the compiled code, one for each plugin.
-    ///
-    /// # Errors
-    /// The description cannot be encoded.
-    pub fn write(&mut self, code: &[impl AsRef<[u8]>]) -> io::Result<Vec<u8>> {
+    pub fn write(&mut self, code: &[impl AsRef<[u8]>]) -> Vec<u8> {
         for (plugin, code) in self.plugins.iter_mut().zip(code) {
             plugin.code = code.as_ref().len() as u64;
         }
         let mut description = Vec::new();
-        ciborium::into_writer(self, &mut description).map_err(io::Error::other)?;
+        self.put(&mut description);
         let mut bytes = (description.len() as u64).to_ne_bytes().to_vec();
         bytes.append(&mut description);
         code.iter().for_each(|code| bytes.extend_from_slice(code.as_ref()));
-        Ok(bytes)
+        bytes
     }
 
     /// Reads the description; the code follows in the file. The file is the owner's, and believed.
@@ -185,7 +183,7 @@ impl Setup {
         file.read_exact(&mut length)?;
         let mut description = Vec::new();
         file.take(u64::from_ne_bytes(length)).read_to_end(&mut description)?;
-        let setup: Setup = ciborium::from_reader(description.as_slice()).map_err(io::Error::other)?;
+        let setup = Setup::take(&mut description.as_slice())?;
         if setup.build != build() {
             return Err(io::Error::other("it is from another build of the program"));
         }
@@ -312,24 +310,26 @@ fn values(options: &[(String, String)]) -> Vec<OptionValue> {
     options.iter().map(|(name, value)| OptionValue::new(name, value)).collect()
 }
 
-/// Entries of a state in CBOR: pairs of byte strings.
-mod entries {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize as _, Deserializer, Serializer};
-    use serde_bytes::{ByteBuf, Bytes};
-
-    type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
-
-    pub(super) fn serialize<S: Serializer>(entries: &Entries, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(entries.iter().map(|(key, value)| (Bytes::new(key), Bytes::new(value))))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Entries, D::Error> {
-        let entries = Vec::<(ByteBuf, ByteBuf)>::deserialize(deserializer)?;
-        Ok(entries.into_iter().map(|(key, value)| (key.into_vec(), value.into_vec())).collect())
-    }
-}
+structure!(Setup { build, batch, plugins, format, labels, offsets, interpreted, checked, time, actions });
+structure!(PluginSetup { file, name, digest, options, grants, limits, state, code });
+structure!(FormatSetup { name, options, labels });
+structure!(GrantsSetup {
+    delete,
+    create,
+    translated,
+    established,
+    fields,
+    mark,
+    status,
+    timeout,
+    labels,
+    log,
+    state,
+    time,
+    tick,
+    look_back,
+});
+structure!(LimitsSetup { memory, call, start_up, output, actions, on_error, failures, window, state });
 
 #[cfg(test)]
 mod tests {
@@ -377,7 +377,7 @@ mod tests {
             );
             setup.plugins[1].state = [(vec![0xff], vec![0, 1])].into();
             setup.time = 11;
-            let bytes = setup.write(&[b"first".as_slice(), b"second one"]).unwrap();
+            let bytes = setup.write(&[b"first".as_slice(), b"second one"]);
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
             file.rewind().unwrap();
@@ -397,7 +397,7 @@ mod tests {
         let mut setup = Setup::of(&Spec::events(), &[], &[]);
         setup.build = "0.0.0 other".into();
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&setup.write(&[] as &[&[u8]]).unwrap()).unwrap();
+        file.write_all(&setup.write(&[] as &[&[u8]])).unwrap();
         file.rewind().unwrap();
         assert!(Setup::read(&mut file).unwrap_err().to_string().contains("another build"));
     }
