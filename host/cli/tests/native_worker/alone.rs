@@ -70,7 +70,7 @@ fn start(spawner: &Spawner, act: &str) -> (Channel, Channel, Child) {
         limits: PluginLimits::default(),
     };
     let spec = Spec { stages: vec![plugin.into()], ..Spec::events() };
-    let setup = sealed("setup", &Setup::of(&spec, &[], &[]).write(&[b""]).unwrap()).unwrap();
+    let setup = sealed("setup", &Setup::of(&spec, &[], &[]).write(&[b""])).unwrap();
     let ((calls, own_calls), (events, own_events)) = (Channel::pair().unwrap(), Channel::pair().unwrap());
     let order = Order { role: Role::Worker, limits: LIMITS, nice: 0 };
     let child = spawner.start(&order, own_calls, &[own_events.as_fd(), setup.as_fd()]).unwrap();
