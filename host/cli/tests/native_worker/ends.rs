@@ -99,7 +99,7 @@ pub(crate) fn who_does_not_read_has_a_gap() {
         serving.until("it has a gap", || serving.status("red")["lost"].as_u64().unwrap() > 0);
         let status = serving.status("red");
         assert!(status["gaps"].as_u64().unwrap() > 0 && status["waiting"].as_u64().unwrap() <= 64 << 10, "{status}");
-        let grown = serving.background.peak().unwrap() - before;
+        let grown = serving.background.peak().unwrap().saturating_sub(before);
         assert!(grown < 2048, "{grown} KiB more");
         let reason = serving.reason("red", "ended");
         assert!(reason.contains("its worker has ended: it has not answered for 30s"), "{reason}");
@@ -142,7 +142,7 @@ pub(crate) fn a_memory_bomb_ends_itself() {
         assert_eq!(serving.reason("red", "ended"), "its worker has ended: it had no more memory");
         load(namespace, NEIGHBOUR, 200..300);
         serving.neighbour_sees(200..300);
-        let grown = serving.background.peak().unwrap() - before;
+        let grown = serving.background.peak().unwrap().saturating_sub(before);
         assert!(grown <= 1024, "{grown} KiB more");
         serving.end();
     });

@@ -76,7 +76,7 @@ pub(crate) fn garbage_ends_one_worker_only() {
             assert_eq!(serving.audited(name, "action", "worker-ended").len(), 0, "{name} has no second one");
         }
         serving.neighbour_sees(1000..1000 + 10 * u16::try_from(GARBAGE.len()).unwrap());
-        let grown = serving.background.peak().unwrap() - before;
+        let grown = serving.background.peak().unwrap().saturating_sub(before);
         assert!(grown <= SLACK, "{grown} KiB more");
         serving.until("one worker is left", || serving.workers().len() == 1);
         serving.end();
@@ -126,7 +126,7 @@ pub(crate) fn a_flood_costs_the_keeper_little() {
         let allowed = time.mul_f64(0.6) + Duration::from_millis(250);
         println!("floods: {used:?} of CPU time in {time:?}, {allowed:?} allowed");
         assert!(used < allowed, "{used:?} of CPU time in {time:?}");
-        let grown = serving.background.peak().unwrap() - peak;
+        let grown = serving.background.peak().unwrap().saturating_sub(peak);
         assert!(grown < 4096, "{grown} KiB more");
         serving.end();
     });
