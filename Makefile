@@ -74,7 +74,7 @@ AS_ROOT := a_file_of_somebody_else_in_a_sticky_directory_is_not_written no_line_
     what_has_ended_unnoticed_makes_room a_profile_is_verified_only_once_everything_has_been_dropped links_are_followed_only_if_they_are_ours \
     what_belongs_to_somebody_else_is_not_used a_process_that_acts_for_another_has_no_cache
 # Unit tests, and tests of crates that start no other process.
-API_TESTS := --lib $(patsubst %,--test %,compatibility documentation fuzzing kernel limits native pasted unconfined wit wrong_values)
+API_TESTS := --lib $(patsubst %,--test %,compatibility documentation fuzzing kernel limits native native_worker pasted unconfined wit wrong_values)
 # With overflow checks and debug assertions in the crates of this workspace.
 CHECKED := $(CARGO) --config tools/checked.toml
 
