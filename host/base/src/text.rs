@@ -51,7 +51,7 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     escaped(bytes, is_hidden)
 }
 
-/// Returns a path for a message: as [`line`].
+/// Returns a path for a message: as [`line()`].
 #[must_use]
 pub fn path_text(path: &Path) -> String {
     line(path.as_os_str().as_bytes()).into_owned()
