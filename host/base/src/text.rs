@@ -1,6 +1,6 @@
 //! Escapes text from outside for terminals and logs.
 
-use std::{borrow::Cow, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{any::Any, borrow::Cow, os::unix::ffi::OsStrExt as _, path::Path};
 
 /// Returns true if a character is invisible: control characters (and therefore escape sequences), Unicode's line
 /// separators, characters that change the direction of text or have no width, and tags. They move the cursor, or make a
@@ -49,6 +49,13 @@ pub fn message(bytes: &[u8]) -> Cow<'_, str> {
 #[must_use]
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     escaped(bytes, is_hidden)
+}
+
+/// Returns the text of a panic, as its payload has it.
+#[must_use]
+pub fn of_panic(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref().copied());
+    text.unwrap_or("no reason given")
 }
 
 /// Returns a path for a message: as [`line()`].

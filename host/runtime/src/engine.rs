@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use flowgate_base::io_error::error_text;
+use flowgate_base::{io_error::error_text, text::of_panic};
 use wasmtime::{Engine, component::Component};
 
 use super::{
@@ -265,10 +265,8 @@ impl PluginEngine {
             .build()
             .map_err(|error| LoadError::Engine(format!("no threads to compile on: {error}")))?;
         // The state that it was working on is dropped.
-        panic::catch_unwind(AssertUnwindSafe(|| pool.install(work))).map_err(|payload| {
-            let text = payload.downcast_ref::<String>().map(String::as_str);
-            LoadError::Panicked(text.or_else(|| payload.downcast_ref().copied()).unwrap_or("no reason given").into())
-        })
+        panic::catch_unwind(AssertUnwindSafe(|| pool.install(work)))
+            .map_err(|payload| LoadError::Panicked(of_panic(payload.as_ref()).into()))
     }
 
     /// Compiles the plugin that a file contains, or loads its code from the cache.

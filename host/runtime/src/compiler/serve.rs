@@ -1,7 +1,6 @@
 //! The main function of a process that compiles.
 
 use std::{
-    any::Any,
     fs::File,
     io::{self, Read as _, Write as _},
     os::fd::OwnedFd,
@@ -9,6 +8,7 @@ use std::{
     path::Path,
 };
 
+use flowgate_base::text::of_panic;
 use flowgate_isolation::{Channel, Role};
 use wasmtime::Engine;
 
@@ -39,7 +39,8 @@ pub fn serve() -> u8 {
             what: format!("is not confined: {error}"),
         })?;
         let compile = AssertUnwindSafe(|| compile(&engine, &task, files));
-        panic::catch_unwind(compile).unwrap_or_else(|payload| Err(panicked(payload.as_ref())))
+        panic::catch_unwind(compile)
+            .unwrap_or_else(|payload| Err(LoadError::Panicked(of_panic(payload.as_ref()).into())))
     });
     let sent = write_answer(&result).map_err(io::Error::other).and_then(|answer| channel.send(&answer, &[]));
     u8::from(sent.is_err()).saturating_mul(NO_TASK)
@@ -64,10 +65,4 @@ fn compile(engine: &Engine, task: &Task, files: Vec<OwnedFd>) -> Result<u64, Loa
     let compiled = engine.precompile_component(&component).map_err(|error| error::not_compiled(path, &error))?;
     File::from(code).write_all(&compiled).map_err(failed)?;
     Ok(compiled.len() as u64)
-}
-
-/// Returns the error for a panic.
-fn panicked(payload: &(dyn Any + Send)) -> LoadError {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    LoadError::Panicked(text.or_else(|| payload.downcast_ref().copied()).unwrap_or("no reason given").into())
 }

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use flowgate_base::{TokenBucket, Warnings};
+use flowgate_base::{TokenBucket, Warnings, text::of_panic};
 use flowgate_isolation::Role;
 use flowgate_model::{EventGroups, Flows};
 use flowgate_pipeline::{
@@ -172,7 +172,6 @@ fn report_problems(owner: &Owner, problems: SpecProblems) {
 
 /// Returns the description of a panic.
 fn panicked(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref().copied());
-    let text = text.unwrap_or("no reason given");
+    let text = of_panic(payload);
     format!("its worker panicked, which is a fault of flowgate; please report it: {text}")
 }

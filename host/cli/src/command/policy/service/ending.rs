@@ -9,7 +9,7 @@ use std::{
 use super::tenant::TenantRecord;
 use crate::command::report::CommandError;
 use flowgate_base::Warnings;
-use flowgate_base::text::clean;
+use flowgate_base::text::{clean, of_panic};
 use flowgate_config::Diagnostic;
 use flowgate_policy::{audit::Audit, delivery::Queue};
 
@@ -53,8 +53,7 @@ impl TenantEnd<'_> {
 }
 
 fn panicked(payload: &(dyn Any + Send)) -> CommandError {
-    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref().copied());
-    let text = text.unwrap_or("no reason given");
+    let text = of_panic(payload);
     CommandError::Tenant(format!("its thread panicked, which is a fault of flowgate; please report it: {text}"))
 }
 
