@@ -49,6 +49,14 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
+impl Message<'_> {
+    /// Returns its length in a datagram, with its header and its padding.
+    #[must_use]
+    pub fn padded_length(&self) -> usize {
+        align(MESSAGE_HEADER + self.body.len())
+    }
+}
+
 /// The content of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content<'a> {

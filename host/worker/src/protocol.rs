@@ -7,11 +7,13 @@
 //! The worker is not trusted. [`Report::read`] reads what it sends: slices of the record with bounded lengths, and nothing is
 //! allocated. What the owner sends is believed.
 
+use std::iter;
+
 use flowgate_isolation::{Body, Frame, Record, Violation};
 use flowgate_model::level;
 use flowgate_pipeline::{
     loader::ProblemPlace,
-    stats::{Health, RESULTS, StageStats},
+    stats::{Health, StageStats},
 };
 
 /// Maximum length of a text, in bytes.
@@ -19,8 +21,6 @@ pub const TEXT: usize = 4096;
 /// Maximum number of bytes of output, of a part of a listing and of messages in a frame: with its header and its other
 /// fields it is not longer than a frame may be.
 pub const BYTES: usize = 60_000;
-/// Maximum number of plugins of a worker.
-pub const PLUGINS: u16 = 64;
 /// Maximum number of requests in a frame.
 pub const REQUESTS: u16 = 1024;
 /// Maximum length of a request, in bytes.
@@ -399,6 +399,28 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Returns the parts in which the value of a state crosses, each with true if another one follows. An empty value has one.
+pub fn parts(value: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
+    let mut left = Some(value);
+    iter::from_fn(move || {
+        let (part, rest) = left?.split_at_checked(VALUE).unwrap_or((left?, &[]));
+        left = Some(rest).filter(|rest| !rest.is_empty());
+        Some((part, left.is_some()))
+    })
+}
+
+/// Divides items into those that a frame has room for, of which there is at least one, and the rest: at most this many, and
+/// [`BYTES`] by their lengths.
+pub(crate) fn split_at_frame<T>(items: &[T], most: u16, length: impl Fn(&T) -> usize) -> (&[T], &[T]) {
+    let mut total = 0;
+    let fits = |item: &&T| {
+        total += length(item);
+        total <= BYTES
+    };
+    let count = items.iter().take(most.into()).take_while(fits).count().max(1);
+    items.split_at(count.min(items.len()))
+}
+
 /// Returns the frame of actions.
 pub(crate) fn actions(
     frame: impl FnOnce(u16) -> Record,
@@ -505,7 +527,6 @@ fn write_statistics(record: Record, stats: &StageStats) -> Record {
     });
     let record = counters(&mut stats).into_iter().fold(record, |record, counter| record.u64(*counter));
     let record = stats.actions.iter().fold(record, |record, count| record.u64(*count));
-    debug_assert_eq!(stats.actions.len(), RESULTS);
     let record = match &stats.last_error {
         Some(error) => record.bool(true).text(error, TEXT),
         None => record.bool(false),

@@ -15,7 +15,7 @@ use flowgate_pipeline::{
 use flowgate_runtime::deadline::Watch;
 
 use super::owner::Owner;
-use crate::protocol::{BYTES, NoRequest, ProposedAction, REASON, REQUESTS, actions, kind};
+use crate::protocol::{NoRequest, ProposedAction, REASON, REQUESTS, actions, kind, split_at_frame};
 
 /// The owner's executor.
 pub(super) struct RemoteActions {
@@ -68,13 +68,8 @@ impl Delegate<Flows> for RemoteActions {
             .collect();
         let mut rest: &[ProposedAction<'_>] = &list;
         while !rest.is_empty() {
-            let mut length = 0;
-            let fits = |action: &&ProposedAction<'_>| {
-                length += action.request.map_or(REASON, <[u8]>::len) + 6;
-                length <= BYTES
-            };
-            let count = rest.iter().take(REQUESTS.into()).take_while(fits).count().max(1);
-            let (some, left) = rest.split_at(count.min(rest.len()));
+            let length = |action: &ProposedAction<'_>| action.request.map_or(REASON, <[u8]>::len) + 6;
+            let (some, left) = split_at_frame(rest, REQUESTS, length);
             if self.owner.send(|link| actions(|kind| link.frame(kind), plugin, some, !left.is_empty())).is_err() {
                 return Vec::new();
             }

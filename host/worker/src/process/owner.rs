@@ -11,7 +11,7 @@ use flowgate_pipeline::loader::ServiceReceiver;
 
 use crate::{
     Link, LinkError,
-    protocol::{KEY, LISTINGS, Report, VALUE, kind},
+    protocol::{KEY, LISTINGS, Report, VALUE, kind, parts},
 };
 
 /// The other end of the channel for calls.
@@ -135,15 +135,8 @@ impl ServiceReceiver for Owner {
         let Some(value) = value else {
             return self.report(&Report::State { plugin, key, value: None, more: false });
         };
-        let mut rest = value;
-        loop {
-            let (part, left) = rest.split_at(rest.len().min(VALUE));
-            let more = !left.is_empty();
+        for (part, more) in parts(value) {
             self.report(&Report::State { plugin, key, value: Some(part), more });
-            if !more {
-                break;
-            }
-            rest = left;
         }
     }
 }

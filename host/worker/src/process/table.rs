@@ -11,7 +11,7 @@ use flowgate_netlink::{
 use flowgate_pipeline::{entries::Entries as _, resync::Kernel};
 
 use super::owner::Owner;
-use crate::protocol::{BYTES, LOOKUPS, Report, kind, look_up};
+use crate::protocol::{LOOKUPS, Report, kind, look_up, split_at_frame};
 
 /// The table.
 pub(super) struct RemoteTable(pub Arc<Owner>);
@@ -30,13 +30,7 @@ impl Kernel for RemoteTable {
         let requests: Vec<Request> = (0..flows.length as usize).filter_map(|row| flows.lookup(row).ok()).collect();
         let mut requests: &[Request] = &requests;
         while !requests.is_empty() {
-            let mut length = 0;
-            let fits = |request: &&Request| {
-                length += request.as_bytes().len() + 4;
-                length <= BYTES
-            };
-            let count = requests.iter().take(LOOKUPS.into()).take_while(fits).count().max(1);
-            let (some, rest) = requests.split_at(count.min(requests.len()));
+            let (some, rest) = split_at_frame(requests, LOOKUPS, |request| request.as_bytes().len() + 4);
             let bytes: Vec<&[u8]> = some.iter().map(Request::as_bytes).collect();
             self.0.send(|link| look_up(|kind| link.frame(kind), &bytes)).map_err(gone)?;
             while self.0.answer(|frame| match frame.kind {

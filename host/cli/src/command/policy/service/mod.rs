@@ -53,7 +53,7 @@ use flowgate_pipeline::{
 };
 use flowgate_policy::{Policy, audit::Audit, control::Isolation, delivery::Listings, neighbours};
 use flowgate_privileges::PrivilegeProfile;
-use flowgate_runtime::{Cache, PluginEngine};
+use flowgate_runtime::{Cache, Execution, PluginEngine};
 use heartbeat::Heartbeat;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use notify::Notifier;
@@ -73,7 +73,7 @@ pub(super) struct Service {
     once: bool,
     engine: PluginEngine,
     /// How the code of plugins runs in workers.
-    execution: (bool, bool),
+    execution: Execution,
     /// What holds workers, as the first one has reported.
     isolation: Arc<OnceLock<Isolation>>,
     audit: Arc<Audit>,
@@ -545,7 +545,7 @@ pub(in crate::command) fn run(
     let cache = policy.service.cache.as_deref().map(Cache::at).or_else(Cache::of_service);
     let engine = crate::command::compiling::engine(cache)?;
     crate::command::tell_execution(&engine)?;
-    let execution = worker::execution(&engine)?;
+    let execution = engine.execution()?;
     // No plugin runs in this process. Older kernels cannot forbid it.
     flowgate_privileges::sandbox::deny_executable_memory();
     let service = Service {

@@ -21,8 +21,6 @@ use flowgate_worker::{
 
 /// Longest name of a process, in bytes (`TASK_COMM_LEN` is 16).
 const NAME: usize = 64;
-/// Length of `struct nlmsghdr`.
-const HEADER: usize = 16;
 /// Maximum number of messages of a frame: the time of each takes 8 bytes.
 const MESSAGES: usize = 1024;
 
@@ -66,7 +64,7 @@ impl Feeder {
         let (mut start, mut end, mut first, mut count) = (0, 0, 0, 0);
         for message in Messages::new(bytes) {
             let Ok(message) = message else { break };
-            let length = (HEADER + message.body.len()).next_multiple_of(4);
+            let length = message.padded_length();
             if count > 0 && (end + length - start > BYTES - 8 * (count + 1) || count == MESSAGES) {
                 self.pass_part(datagram, start..end, first..first + count)?;
                 (start, first, count) = (end, first + count, 0);
@@ -112,6 +110,7 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use flowgate_isolation::Channel;
+    use flowgate_netlink::wire::MESSAGE_HEADER as HEADER;
 
     use super::*;
 

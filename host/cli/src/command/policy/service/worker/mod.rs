@@ -40,7 +40,7 @@ use flowgate_policy::{
     delivery::{Listings, RateLimitedSink, SpaceReservingSink, share_a_file_system},
     guard::{TenantGuard, UnproposedActions, ledger::Ledger},
 };
-use flowgate_runtime::{LoadError, PluginEngine};
+use flowgate_runtime::{Execution, PluginEngine};
 use flowgate_worker::protocol::Part;
 use process::Cause;
 use services::Services;
@@ -52,8 +52,8 @@ const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_
 /// The data that the thread of a tenant needs.
 pub(super) struct Job {
     pub engine: PluginEngine,
-    /// True if compiled code is for the interpreter, and if it checks each access to memory.
-    pub execution: (bool, bool),
+    /// How compiled code runs in workers.
+    pub execution: Execution,
     pub states: Arc<StateStores>,
     pub audit: Arc<Audit>,
     pub insert_barrier: InsertBarrier,
@@ -116,7 +116,7 @@ impl Job {
         self.record.set_stages(services.stats());
         let mut sink = self.sink()?;
         let mut failures = Failures::of(tenant);
-        let mut begun = false;
+        let (mut begun, mut compiled_anew) = (false, false);
         loop {
             self.recipient.queue.resume();
             let first = !begun;
@@ -161,8 +161,8 @@ impl Job {
             let reason = cause.reason;
             if !begun {
                 // Stored code may be from a machine with another processor.
-                if failures.count == 0 {
-                    failures.count += 1;
+                if !compiled_anew {
+                    compiled_anew = true;
                     if let Ok(anew) = code::compile(&policy.text, tenant, &self.engine, false) {
                         code = anew;
                         self.record.restart_worker();
@@ -244,11 +244,6 @@ impl Job {
         }
     }
 
-    /// Waits until it is decided whether the tenant may begin. Returns true if it may.
-    fn waited(&self) -> bool {
-        self.record.wait_for_decision()
-    }
-
     /// Waits before the next worker is started. Returns false if none is to be started any more.
     fn pause(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
@@ -272,7 +267,6 @@ struct Failures {
     most: u32,
     window: Duration,
     times: Vec<Instant>,
-    count: u32,
 }
 
 impl Failures {
@@ -282,7 +276,7 @@ impl Failures {
         let most =
             restarts.clone().map(|policy| if policy.on_error == OnError::Stop { 0 } else { policy.failures }).min();
         let window = restarts.map(|policy| policy.window).max().unwrap_or_default();
-        Failures { most: most.unwrap_or_default(), window, times: Vec::new(), count: 0 }
+        Failures { most: most.unwrap_or_default(), window, times: Vec::new() }
     }
 
     /// Counts an end. Returns the pause before the next worker; `None` if there is none.
@@ -296,13 +290,4 @@ impl Failures {
         }
         Some(if recent == 1 { Duration::ZERO } else { PAUSES.pause(recent - 1) })
     }
-}
-
-/// Returns true if code for workers is for the interpreter, and if it checks each access to memory.
-///
-/// # Errors
-/// The engine cannot be created.
-pub(super) fn execution(engine: &PluginEngine) -> Result<(bool, bool), LoadError> {
-    let execution = engine.execution()?;
-    Ok((execution.is_interpreted(), execution.limit.is_some()))
 }

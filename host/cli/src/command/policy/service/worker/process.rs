@@ -116,18 +116,20 @@ impl Meter {
 
     /// Counts what has been used without charging it: the first start is not a matter of the tenant's share.
     pub(super) fn waive(&self) {
-        let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.child.cpu_time().unwrap_or(*charged);
-        self.record.add_worker_time(used.saturating_sub(*charged));
-        *charged = used;
+        self.count(self.child.cpu_time(), |_| {});
     }
 
     /// Charges what has been used since the last call, given what has been used in all.
     pub(super) fn charge_up_to(&self, used: Option<Duration>) -> Duration {
+        self.count(used, |more| self.add(more))
+    }
+
+    /// Counts what has been used since the last call, and passes it to `charge`. Returns what has been used in all.
+    fn count(&self, used: Option<Duration>, charge: impl FnOnce(Duration)) -> Duration {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
         let used = used.unwrap_or(*charged);
         let more = used.saturating_sub(*charged);
-        self.add(more);
+        charge(more);
         self.record.add_worker_time(more);
         *charged = used;
         used

@@ -27,7 +27,7 @@ use flowgate_runtime::{
 };
 use flowgate_worker::{
     Link,
-    protocol::{VALUE, kind},
+    protocol::{Report, kind, parts},
     setup::Setup,
 };
 
@@ -55,7 +55,7 @@ pub(super) struct Plugin {
 pub(super) struct Services {
     plugins: Vec<Plugin>,
     warnings: TokenBucket,
-    /// True once a warning has been dropped, until one is passed on again.
+    /// Number of warnings that have been dropped since one was passed on.
     silent: u64,
 }
 
@@ -121,7 +121,7 @@ impl Services {
     /// It cannot be encoded.
     pub(super) fn setup(&mut self, job: &Job, code: &[File]) -> io::Result<Vec<u8>> {
         let mut setup = Setup::of(&job.tenant.spec(), &job.policy.labels.labels(), &offsets());
-        (setup.interpreted, setup.checked) = job.execution;
+        (setup.interpreted, setup.checked) = (job.execution.is_interpreted(), job.execution.limit.is_some());
         setup.time = u64::try_from(job.tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         setup.actions = usize::try_from(job.tenant.share.in_flight).unwrap_or(usize::MAX);
         for (plugin, setup) in self.plugins.iter_mut().zip(&mut setup.plugins) {
@@ -156,26 +156,30 @@ impl Services {
                 }
             }
             for (key, value) in now.iter().filter(|(key, value)| told.get(*key) != Some(*value)) {
-                let mut rest = value.as_slice();
-                loop {
-                    let (part, left) = rest.split_at(rest.len().min(VALUE));
+                for (part, more) in parts(value) {
                     let frame = calls.frame(kind::STATE).u16(index).bytes(key).bool(true).bytes(part);
-                    let frame = if left.is_empty() { frame } else { frame.more() };
-                    if !calls.send_within(frame, deadline)? {
+                    if !calls.send_within(if more { frame.more() } else { frame }, deadline)? {
                         return Ok(false);
                     }
-                    if left.is_empty() {
-                        break;
-                    }
-                    rest = left;
                 }
             }
         }
         calls.send_within(calls.frame(kind::BEGIN), deadline)
     }
 
+    /// Does what a report asks of the services, and returns any other report.
+    pub(super) fn take<'a>(&mut self, job: &Job, report: Report<'a>) -> Option<Report<'a>> {
+        match report {
+            Report::Warning(text) => self.warn(job, text),
+            Report::Log { plugin, level, message } => self.log(plugin, level, message),
+            Report::State { plugin, key, value, more } => self.change(job, plugin, key, value, more),
+            other => return Some(other),
+        }
+        None
+    }
+
     /// Passes a warning on, unless there are too many.
-    pub(super) fn warn(&mut self, job: &Job, text: &str) {
+    fn warn(&mut self, job: &Job, text: &str) {
         if self.warnings.take(1) == 0 {
             self.silent += 1;
             return;
@@ -189,14 +193,14 @@ impl Services {
     }
 
     /// Writes a line of a plugin's log.
-    pub(super) fn log(&self, plugin: u16, level: u8, message: &str) {
+    fn log(&self, plugin: u16, level: u8, message: &str) {
         if let Some(plugin) = self.plugin(plugin) {
             plugin.log.write(level, message);
         }
     }
 
     /// Applies a change to a plugin's state, unless another generation has taken over.
-    pub(super) fn change(&mut self, job: &Job, plugin: u16, key: &[u8], value: Option<&[u8]>, more: bool) {
+    fn change(&mut self, job: &Job, plugin: u16, key: &[u8], value: Option<&[u8]>, more: bool) {
         let Some(plugin) = self.plugins.get_mut(usize::from(plugin)) else { return };
         if job.recipient.is_superseded() {
             return;

@@ -115,8 +115,8 @@ enum Next {
 }
 
 impl<'a> Session<'a> {
-    /// Runs a worker to its end. `started` is called once its plugins have started, and `may_begin` then waits until it is
-    /// decided whether it may begin.
+    /// Runs a worker to its end. `started` is called once its plugins have started; it then waits until it is decided
+    /// whether the tenant may begin.
     pub(super) fn run(
         job: &'a Job,
         code: &[File],
@@ -177,7 +177,7 @@ impl<'a> Session<'a> {
             session.meter.waive();
         }
         started();
-        if !job.waited() {
+        if !job.record.wait_for_decision() {
             return SessionEnd::Finished;
         }
         job.record.set_worker(WorkerState::Running);
@@ -228,6 +228,7 @@ impl<'a> Session<'a> {
                 Ok(report) => report,
                 Err(error) => return Some(self.ended(&error)),
             };
+            let Some(report) = self.services.take(self.job, report) else { continue };
             match report {
                 Report::Confined { landlock, no_executable_memory } if !confined => {
                     confined = true;
@@ -235,14 +236,7 @@ impl<'a> Session<'a> {
                     // The first one tells: all are confined alike.
                     let _ = self.job.isolation.set(isolation);
                 }
-                Report::Ready if problems.is_empty() => {
-                    // From now on its CPU time is needed, by its process ID.
-                    return match self.process.child.started(late) {
-                        Ok(Some(_)) => None,
-                        Ok(None) => Some(died(WorkerEnd::Unavailable, "its process ID is not known")),
-                        Err(error) => Some(died(WorkerEnd::Unavailable, error.to_string())),
-                    };
-                }
+                Report::Ready if problems.is_empty() => return None,
                 // Further ones are left out.
                 Report::Problem { .. } if problems.len() >= PROBLEMS.0 || told >= PROBLEMS.1 => {}
                 Report::Problem { part, place, what } => {
@@ -255,9 +249,6 @@ impl<'a> Session<'a> {
                     }
                     return Some(SessionEnd::NotStarted(problems));
                 }
-                Report::Warning(text) => self.services.warn(self.job, text),
-                Report::Log { plugin, level, message } => self.services.log(plugin, level, message),
-                Report::State { plugin, key, value, more } => self.services.change(self.job, plugin, key, value, more),
                 _ => return Some(violated("a report that no worker makes at its start", &[])),
             }
         }
@@ -401,11 +392,11 @@ impl<'a> Session<'a> {
     /// Receives a report, and does what it asks for.
     fn receive(&mut self) -> Next {
         let plugins = self.services.count();
-        // The record is taken out of the link's buffer before the link is used to answer.
         let report = match receive(&mut self.process.calls, plugins) {
             Ok(report) => report,
             Err(error) => return Next::End(self.ended(&error)),
         };
+        let Some(report) = self.services.take(self.job, report) else { return Next::Continue };
         match report {
             Report::Output(bytes) => {
                 return self.sink.write(bytes).map_or_else(broken, |()| Next::Continue);
@@ -424,9 +415,6 @@ impl<'a> Session<'a> {
                 return Next::Continue;
             }
             Report::Statistics { plugin, stats } => self.services.statistics(plugin, *stats),
-            Report::Warning(text) => self.services.warn(self.job, text),
-            Report::Log { plugin, level, message } => self.services.log(plugin, level, message),
-            Report::State { plugin, key, value, more } => self.services.change(self.job, plugin, key, value, more),
             Report::Actions { plugin, actions, more } => {
                 let Some(on_behalf) = self.services.plugin(plugin) else { return Next::Continue };
                 let behalf =
@@ -480,7 +468,13 @@ impl<'a> Session<'a> {
             Report::Failed(reason) => return Next::End(SessionEnd::Failed(clean(reason))),
             Report::Finished if self.ended.load(Ordering::Acquire) => return Next::End(SessionEnd::Finished),
             Report::Finished => return Next::End(violated("the end of events that have not ended", &[])),
-            Report::Confined { .. } | Report::Ready | Report::Problem { .. } => {
+            // The services have taken the others.
+            Report::Confined { .. }
+            | Report::Ready
+            | Report::Problem { .. }
+            | Report::Warning(_)
+            | Report::Log { .. }
+            | Report::State { .. } => {
                 return Next::End(violated("a report of the start while it runs", &[]));
             }
         }

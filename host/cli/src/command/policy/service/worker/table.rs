@@ -13,9 +13,6 @@ use flowgate_pipeline::{
 use flowgate_policy::delivery::scope_filter::TenantTable;
 use flowgate_worker::protocol::{BYTES, LISTINGS};
 
-/// Length of `struct nlmsghdr`.
-const HEADER: usize = 16;
-
 /// Opens the table.
 pub(super) type OpenTable = Box<dyn Fn() -> TenantTable<KernelTable>>;
 
@@ -109,7 +106,7 @@ impl Table {
 fn whole(bytes: &[u8], most: usize) -> usize {
     let mut length = 0;
     for message in Messages::new(bytes).map_while(Result::ok) {
-        let end = length + (HEADER + message.body.len()).next_multiple_of(4);
+        let end = length + message.padded_length();
         if end > most {
             break;
         }
@@ -136,6 +133,8 @@ pub(super) fn open(
 #[cfg(test)]
 #[allow(clippy::panic, reason = "these tests ask the kernel for nothing")]
 mod tests {
+    use flowgate_netlink::wire::MESSAGE_HEADER as HEADER;
+
     use super::*;
 
     /// Returns a message with a body of this many bytes, and its padding.
