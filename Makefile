@@ -114,7 +114,8 @@ endif
 growth: build plugin ## the time of -L for tables of 1,000 to 1,000,000 flows, compared with conntrack: docs/growth.tsv and docs/growth.svg
 	GROWTH="$(CURDIR)/docs" CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(if $(ROUNDS),$(ROUNDS),3)" $(COMPARE)
 
-# A directory of its own, so that the build, which takes long, does not hold up others. An engine that no input reaches is not instrumented.
+# A directory of its own, so that the build, which takes long, does not hold up others. An engine that no input reaches
+# is not instrumented.
 fuzz: export CARGO_TARGET_DIR := $(if $(filter file,$(origin CARGO_TARGET_DIR)),$(CURDIR)/fuzz/target,$(CARGO_TARGET_DIR))
 fuzz: export RUSTC_BOOTSTRAP = 1
 fuzz: export RUSTC_WRAPPER = $(CURDIR)/fuzz/engine.sh

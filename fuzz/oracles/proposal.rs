@@ -1,5 +1,5 @@
-//! Any bytes as a request that an untrusted process proposes: nothing panics, the work is bounded, and what is accepted is encoded as
-//! the same bytes again. What the encoder makes is accepted.
+//! Any bytes as a request that an untrusted process proposes: nothing panics, the work is bounded, and what is accepted
+//! is encoded as the same bytes again. What the encoder makes is accepted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,8 @@ use flowgate_netlink_testing::rows::Rows;
 
 use super::{allocation, input::Input};
 
-/// Bytes that reading a request may allocate in all: columns of one element, and texts that are shorter than the request.
+/// Bytes that reading a request may allocate in all: columns of one element, and texts that are shorter than the
+/// request.
 const MOST: usize = 8 << 10;
 
 /// Requests that were accepted, and ones that were refused.

@@ -1,5 +1,5 @@
-//! Arbitrary bytes as the report of a worker: reading does not panic and allocates little, and what is read is written as
-//! something that is read as the same.
+//! Arbitrary bytes as the report of a worker: reading does not panic and allocates little, and what is read is written
+//! as something that is read as the same.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -98,9 +98,9 @@ fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listenin
 /// Returns the state of the tenants.
 fn status(ours: &str, directory: &Path) -> Vec<Value> {
     let socket = directory.join("socket").display().to_string();
-    let told = Program::new(ours).must(&["policy", "status", "--socket", &socket, "-o", "json"]);
-    let told: Value = serde_json::from_str(&told).expect("an answer");
-    told["tenants"].as_array().cloned().unwrap_or_default()
+    let output = Program::new(ours).must(&["policy", "status", "--socket", &socket, "-o", "json"]);
+    let answer: Value = serde_json::from_str(&output).expect("an answer");
+    answer["tenants"].as_array().cloned().unwrap_or_default()
 }
 
 /// Returns the flows of [`entries::busy`], in all zones.
@@ -156,7 +156,7 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
                 let service = serve(program, directory, &own);
                 let mut run = service.measured(ours, &flows);
                 let sum =
-                    |name: &str| status(ours, directory).iter().filter_map(|told| told[name].as_u64()).sum::<u64>();
+                    |name: &str| status(ours, directory).iter().filter_map(|tenant| tenant[name].as_u64()).sum::<u64>();
                 // A resync recovers lost events, so they are among the lines; here they count as lost.
                 (run.shown, run.lost) = (sum("handed"), caused.saturating_sub(sum("handed")));
                 service.end();
@@ -182,18 +182,18 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
 /// Returns the times of the calls of the other tenants' plugins in microseconds: p50 and p99 of the tenant in the
 /// middle, and p99 of the worst; then the number of calls, and of lost events.
 fn calls(ours: &str, directory: &Path, hostile: bool) -> [f64; 5] {
-    let told = status(ours, directory);
+    let tenants = status(ours, directory);
     let number = |value: &Value| value.as_u64().unwrap_or_default() as f64;
     let each = |of: &dyn Fn(&Value) -> f64| {
-        let mut values: Vec<f64> = told.iter().skip(1).map(of).collect();
+        let mut values: Vec<f64> = tenants.iter().skip(1).map(of).collect();
         values.sort_by(f64::total_cmp);
         values
     };
-    let plugin = |name: &'static str| each(&move |told: &Value| number(&told["plugins"][0][name]));
+    let plugin = |name: &'static str| each(&move |tenant: &Value| number(&tenant["plugins"][0][name]));
     let (halves, most) = (plugin("p50"), plugin("p99"));
-    let failures = told.first().map_or(0.0, |told| number(&told["plugins"][0]["failures"]));
-    assert!(!hostile || failures > 0.0, "the hostile tenant did no harm at all: {told:?}");
-    let lost: f64 = each(&|told| number(&told["lost"])).iter().sum();
+    let failures = tenants.first().map_or(0.0, |tenant| number(&tenant["plugins"][0]["failures"]));
+    assert!(!hostile || failures > 0.0, "the hostile tenant did no harm at all: {tenants:?}");
+    let lost: f64 = each(&|tenant| number(&tenant["lost"])).iter().sum();
     let worst = most.last().copied().unwrap_or_default();
     [middle(&halves) / 1e3, middle(&most) / 1e3, worst / 1e3, plugin("calls").iter().sum(), lost]
 }
@@ -229,7 +229,7 @@ fn neighbours(ours: &str, count: u32, rounds: u32) {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 // The queue of the hostile tenant may take longer to drain than is worth measuring.
-                let waits = |told: &Value| told["waiting"].as_u64() != Some(0);
+                let waits = |tenant: &Value| tenant["waiting"].as_u64() != Some(0);
                 until("the others have what is theirs", || !status(ours, directory).iter().skip(1).any(waits));
                 let run = calls(ours, directory, at == 1);
                 service.end();

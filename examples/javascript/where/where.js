@@ -3,8 +3,8 @@
 //
 //     flowgate -L --plugin 'where.wasm,keep="bytes > 1e6 && within(destination, `10.0.0.0/8`)",note="mb: bytes / 1e6"'
 //
-// Expressions are JavaScript, over the names in NAMES and the functions in FUNCTIONS. A name that a flow does not carry is
-// undefined, with which comparisons are false.
+// Expressions are JavaScript, over the names in NAMES and the functions in FUNCTIONS. A name that a flow does not carry
+// is undefined, with which comparisons are false.
 
 import { field, protocol, stage, status } from "../flowgate.js";
 

@@ -52,7 +52,7 @@ impl Plugin for PortScan {
         Description::new("port-scan", "1.0.0", "Finds sources that probe many ports or hosts, and marks their flows")
             .option("ports", "N", "distinct destination ports of unanswered flows that make a scan", Some("20"))
             .option("hosts", "N", "distinct destination hosts of unanswered flows that make a scan", Some("20"))
-            .option("window", "SECONDS", "how long a source is watched before it begins anew", Some("60"))
+            .option("window", "SECONDS", "how long a source is watched before its count starts again", Some("60"))
             .option("mark", "VALUE[/MASK]", "set these bits of the mark of a scanner's unanswered flows", None)
             .option("all", "true|false", "keep all flows, not only those of scanners", Some("false"))
             .reads(field::ORIGINAL | field::STATUS | field::STATE | field::MARK | field::ZONES)

@@ -293,7 +293,7 @@ fn trials() -> Vec<Trial> {
 }
 
 /// Returns true if a message says what is wrong: the value, or an option that is not allowed there.
-fn tells(message: &str, value: &str) -> bool {
+fn names_fault(message: &str, value: &str) -> bool {
     let value = value.replace("''", "");
     let elsewhere = ["Illegal option", "You need to supply", "you have to specify", "unknown option", "cannot specify"];
     let says = [
@@ -318,15 +318,15 @@ fn tells(message: &str, value: &str) -> bool {
 fn what_changes_the_table_takes_no_wrong_value() {
     let trials = trials();
     assert!(trials.len() > 600, "{}", trials.len());
-    let (mut wrong, mut told) = (Vec::new(), 0);
+    let (mut wrong, mut quoted) = (Vec::new(), 0);
     for trial in &trials {
         for command in CHANGING {
             for spelling in &trial.spellings {
                 let line = line(command, trial, spelling);
                 for program in ["conntrack", "flowgate"] {
                     match status(program, &line) {
-                        Some((2, message)) if tells(&message, trial.value) => {
-                            told += usize::from(message.contains(&format!("'{}'", trial.value)));
+                        Some((2, message)) if names_fault(&message, trial.value) => {
+                            quoted += usize::from(message.contains(&format!("'{}'", trial.value)));
                         }
                         other => wrong.push(format!("{program} {line}: {other:?}")),
                     }
@@ -335,7 +335,7 @@ fn what_changes_the_table_takes_no_wrong_value() {
         }
     }
     assert!(wrong.is_empty(), "{} of them, such as\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
-    assert!(told > 4000, "{told} messages quote the value");
+    assert!(quoted > 4000, "{quoted} messages quote the value");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn under_its_own_name_what_shows_the_table_takes_no_wrong_value() {
             for spelling in &trial.spellings {
                 let line = line(command, &trial, spelling);
                 match status("flowgate", &line) {
-                    Some((2, message)) if tells(&message, trial.value) => {}
+                    Some((2, message)) if names_fault(&message, trial.value) => {}
                     other => wrong.push(format!("flowgate {line}: {other:?}")),
                 }
                 // The program does not have these options when invoked as conntrack.

@@ -157,7 +157,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let longest = fields.count("max-message").map(|size| {
+        let max_message = fields.count("max-message").map(|size| {
             if matches!(target, Target::Udp(_)) && size.value > MOST_UDP {
                 self.wrong(size.offset, format!("with udp `max-message` is at most {MOST_UDP}B"));
             }
@@ -180,7 +180,7 @@ impl Reader<'_> {
             facility: number("facility", &FACILITIES, 3),
             severity: number("severity", &SEVERITIES, 6),
             app_name: app_name.value,
-            longest: longest.and_then(|size| usize::try_from(size).ok()).unwrap_or(MAX_MESSAGE),
+            max_message: max_message.and_then(|size| usize::try_from(size).ok()).unwrap_or(MAX_MESSAGE),
             target,
         })
     }

@@ -287,9 +287,9 @@ when-full = "wait"
     assert!(matches!(config.stages[1].kind, StageKind::Update(_)));
     let SinkKind::File(file) = &config.sinks[0].spec.kind else { panic!("a file") };
     assert_eq!((file.path.as_path(), file.rotation.unwrap().keep), (Path::new("/var/log/flows"), 7));
-    let SinkKind::Syslog { target, facility, longest, .. } = &config.sinks[1].spec.kind else { panic!("the log") };
+    let SinkKind::Syslog { target, facility, max_message, .. } = &config.sinks[1].spec.kind else { panic!("the log") };
     assert_eq!(*target, flowgate_pipeline::sink::syslog::Target::Udp("[2001:db8::1]:514".into()));
-    assert_eq!((*facility, *longest, config.sinks[1].spec.when_full(true)), (16, 2048, WhenFull::Wait));
+    assert_eq!((*facility, *max_message, config.sinks[1].spec.when_full(true)), (16, 2048, WhenFull::Wait));
 }
 
 #[test]

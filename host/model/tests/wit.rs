@@ -162,10 +162,10 @@ fn the_types_are_those_of_the_wit_package() {
         }
         return;
     }
-    assert_eq!(present, expected.keys().cloned().collect(), "the files of src/wit/; BLESS=1 writes them anew");
+    assert_eq!(present, expected.keys().cloned().collect(), "the files of src/wit/; BLESS=1 updates them");
     for (name, text) in &expected {
         let found = fs::read_to_string(directory().join(name)).unwrap();
         let line = found.lines().zip(text.lines()).position(|(found, expected)| found != expected);
-        assert!(found == *text, "src/wit/{name} is not what wit/ says, from line {line:?}; BLESS=1 writes it anew");
+        assert!(found == *text, "src/wit/{name} is not what wit/ says, from line {line:?}; BLESS=1 updates it");
     }
 }

@@ -164,8 +164,8 @@ pub trait Source: Send {
     /// [`SourceError`], after which the stream has ended.
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError>;
 
-    /// Receives the next datagram as [`Source::next`] does, but waits at most this long; returns `None` if none has arrived
-    /// by then. Only sources that [wait themselves](Source::is_timed) do.
+    /// Receives the next datagram as [`Source::next`] does, but waits at most this long; returns `None` if none has
+    /// arrived by then. Only sources that [wait themselves](Source::is_timed) do.
     ///
     /// # Errors
     /// As [`Source::next`].
@@ -182,8 +182,8 @@ pub trait Source: Send {
         false
     }
 
-    /// Returns true if the names of processes come with the datagrams ([`Datagram::process_names`]), although the source
-    /// is live.
+    /// Returns true if the names of processes come with the datagrams ([`Datagram::process_names`]), although the
+    /// source is live.
     fn has_process_names(&self) -> bool {
         self.is_replay()
     }

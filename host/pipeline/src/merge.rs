@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_so_already_is_not_told() {
+    fn what_is_so_already_is_not_reported() {
         let there = flow(status::SEEN_REPLY | status::SRC_NAT, 9);
         let mut wanted = flow(status::SEEN_REPLY, 1);
         asks_for_source_nat(&mut wanted, 9, 10);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_not_change_is_told() {
+    fn what_the_kernel_does_not_change_is_reported() {
         let there = flow(status::SEEN_REPLY | status::ASSURED | status::FIXED_TIMEOUT, 9);
         let mut wanted = flow(status::EXPECTED, 1);
         asks_for_source_nat(&mut wanted, 8, 0);

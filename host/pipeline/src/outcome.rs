@@ -13,8 +13,8 @@ pub struct Requests<T> {
 }
 
 impl<T> Requests<T> {
-    /// Returns an action: its kind, the row of the batch that it names, and the row of values. Returns `None` behind the
-    /// last one.
+    /// Returns an action: its kind, the row of the batch that it names, and the row of values. Returns `None` behind
+    /// the last one.
     #[must_use]
     pub fn action(&self, index: usize) -> Option<(u8, Option<usize>, Option<usize>)> {
         let Actions { kinds, rows, values } = &self.actions;

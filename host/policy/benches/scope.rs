@@ -1,5 +1,5 @@
 //! Measures what a tenant costs whose scope does not match: nanoseconds per flow and tenant, on decoded rows. First
-//! with what the scope sees of a row taken anew each time, as a listing has it; then without, as events have it, where
+//! with what the scope sees of a row taken again each time, as a listing has it; then without, as events have it, where
 //! that is done once for all tenants.
 //!
 //! `cargo bench -p flowgate-policy --bench scope`
@@ -57,7 +57,7 @@ fn main() {
         ("mark", "[[tenant.scope]]\nmarks = \"0x10/0xf0\"".to_string()),
         ("8 rules", "[[tenant.scope]]\nzones = 7\ndestination = \"2001:db8::/32\"\n".repeat(8)),
         ("8 rules about networks in its zone", neighbours),
-        // Both networks are about, so that their bounds do not tell.
+        // Both networks are about, so that their bounds rule out nothing.
         (
             "8 rules with networks on both sides",
             "[[tenant.scope]]\nsource = [\"9.0.0.0/8\", \"11.0.0.0/8\"]\n".repeat(8),

@@ -7,8 +7,8 @@
 //! * [`audit`] is the record of all actions.
 //! * [`control`] is the protocol between the service and those that give it orders.
 //! * [`delivery`] delivers each tenant its own flows, within its limits.
-//! * [`scope`] decides which flows are a tenant's own; [`sets`] has the sets in its rules, [`prefilter`] the bounds that are
-//!   compared first.
+//! * [`scope`] decides which flows are a tenant's own; [`sets`] has the sets in its rules, [`prefilter`] the bounds
+//!   that are compared first.
 
 pub mod audit;
 pub mod control;

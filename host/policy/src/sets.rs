@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_prefix_is_told() {
+    fn what_is_no_prefix_is_reported() {
         let wrong = |text: &str| PrefixSet::default().add(text).unwrap_err().to_string();
         assert_eq!(wrong("10.0.0.1/8"), "`10.0.0.1/8` has bits set behind its prefix; the network is 10.0.0.0/8");
         for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "x", "::/129", "10.0.0.0/8/8"] {

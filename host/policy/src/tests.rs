@@ -170,7 +170,7 @@ fn the_schema_and_the_documentation_know_every_key() {
     let page = std::fs::read_to_string(root.join("docs/POLICY.md")).unwrap();
     for section in &keys::SECTIONS {
         for key in section.keys {
-            assert!(page.contains(&format!("`{}`", key.name)), "docs/POLICY.md does not tell of `{}`", key.name);
+            assert!(page.contains(&format!("`{}`", key.name)), "docs/POLICY.md does not mention `{}`", key.name);
         }
     }
 }

@@ -118,8 +118,9 @@ fn program() -> Result<seccompiler::BpfProgram, Error> {
     compiled(rules()?, SeccompAction::KillProcess)
 }
 
-/// Compiles the filter for a process that loads compiled code and has not run any of it: it also makes memory executable,
-/// starts threads of its own, and sets signal handlers, limits and filters. Other system calls fail with ENOSYS.
+/// Compiles the filter for a process that loads compiled code and has not run any of it: it also makes memory
+/// executable, starts threads of its own, and sets signal handlers, limits and filters. Other system calls fail with
+/// ENOSYS.
 fn loading_program() -> Result<seccompiler::BpfProgram, Error> {
     let mut rules = rules()?;
     let protections = [PROT_READ, PROT_READ | PROT_EXEC, PROT_READ | PROT_WRITE, PROT_NONE];
@@ -155,8 +156,8 @@ pub fn confine() -> Result<Sandbox, PrivilegesError> {
     Ok(Sandbox { landlock, no_executable_memory })
 }
 
-/// Confines the calling process, which must be single-threaded, to loading compiled code that has been made elsewhere, and
-/// to what [`confine_running`] leaves. Returns the version of Landlock in force, as in [`Sandbox`].
+/// Confines the calling process, which must be single-threaded, to loading compiled code that has been made elsewhere,
+/// and to what [`confine_running`] leaves. Returns the version of Landlock in force, as in [`Sandbox`].
 ///
 /// # Errors
 /// As [`confine`].
@@ -193,8 +194,8 @@ pub fn confine_thread() -> Result<(), PrivilegesError> {
     syscalls::load(program()?)
 }
 
-/// Takes everything from the calling process, which must be single-threaded, that is outside of it. Returns the version of
-/// Landlock.
+/// Takes everything from the calling process, which must be single-threaded, that is outside of it. Returns the version
+/// of Landlock.
 fn isolate() -> Result<Option<u32>, PrivilegesError> {
     // Prevents other processes of the same user from reading its memory or its descriptors.
     prctl::set_dumpable(false).map_err(PrivilegesError::Visible)?;
@@ -300,8 +301,8 @@ fn close_files() -> Option<u32> {
     }
 }
 
-/// Forbids the process executable memory that is or was writable (`PR_SET_MDWE`). Returns false on kernels without support
-/// for this (before Linux 6.3).
+/// Forbids the process executable memory that is or was writable (`PR_SET_MDWE`). Returns false on kernels without
+/// support for this (before Linux 6.3).
 pub fn deny_executable_memory() -> bool {
     const REFUSE_EXEC_GAIN: c_ulong = 1;
     let none: c_ulong = 0;

@@ -298,7 +298,7 @@ fn captures_of_others_are_read() {
 }
 
 #[test]
-fn what_is_no_recording_is_told() {
+fn what_is_no_recording_is_reported() {
     let error = |bytes: &[u8]| open(bytes).unwrap_err().to_string();
     assert!(error(b"").contains("empty"));
     assert!(error(b"[NEW]").contains("5b, 4e, 45, 57"));

@@ -108,7 +108,8 @@ impl PluginEngine {
         Ok(PluginEngine { engines: Arc::new(engines), owner: "".into() })
     }
 
-    /// Returns engines for code that has been compiled for this execution ([`PluginEngine::code`]). They compile nothing.
+    /// Returns engines for code that has been compiled for this execution ([`PluginEngine::code`]). They compile
+    /// nothing.
     #[must_use]
     pub fn of_code(execution: Execution) -> Self {
         let engines = Engines {
@@ -122,9 +123,9 @@ impl PluginEngine {
         PluginEngine { engines: Arc::new(engines), owner: "".into() }
     }
 
-    /// Returns the compiled code of a plugin for [`PluginComponent::from_code`](crate::PluginComponent::from_code), from
-    /// the cache or from a process that compiles it; `path` is its name in errors. Nothing of it is loaded here. Code in
-    /// the cache is not used if it is not `trusted`, because it could not be loaded.
+    /// Returns the compiled code of a plugin for [`PluginComponent::from_code`](crate::PluginComponent::from_code),
+    /// from the cache or from a process that compiles it; `path` is its name in errors. Nothing of it is loaded here.
+    /// Code in the cache is not used if it is not `trusted`, because it could not be loaded.
     ///
     /// # Errors
     /// [`LoadError`] if it is not a plugin for this host, takes too much to compile, or there is no compiler.
@@ -184,8 +185,8 @@ impl PluginEngine {
         self.run_clock(|| {})
     }
 
-    /// Starts the clock as [`PluginEngine::start_clock`] does. Its thread calls `begin` first, which has returned when this
-    /// function does.
+    /// Starts the clock as [`PluginEngine::start_clock`] does. Its thread calls `begin` first, which has returned when
+    /// this function does.
     ///
     /// # Errors
     /// As [`PluginEngine::start_clock`].
@@ -198,12 +199,12 @@ impl PluginEngine {
 
     fn run_clock(&self, begin: impl FnOnce() + Send + 'static) -> Result<(), LoadError> {
         let engines = Arc::downgrade(&self.engines);
-        let (tell, begun) = sync_channel(1);
+        let (started, begun) = sync_channel(1);
         let clock = thread::Builder::new()
             .name("clock".into())
             .spawn(move || {
                 begin();
-                let _ = tell.send(());
+                let _ = started.send(());
                 let mut idle = 0;
                 loop {
                     thread::sleep(TICK);
@@ -297,12 +298,12 @@ impl PluginEngine {
         Ok(component)
     }
 
-    /// Loads compiled code ([`PluginEngine::code`]), in a process that runs this code alone; `path` is its name in errors.
-    /// Nothing of it runs yet.
+    /// Loads compiled code ([`PluginEngine::code`]), in a process that runs this code alone; `path` is its name in
+    /// errors. Nothing of it runs yet.
     ///
     /// # Errors
-    /// [`LoadError::Compile`] if it is not code for this engine and processor; [`LoadError::Unconfined`] if the process has
-    /// privileges that foreign code must not have.
+    /// [`LoadError::Compile`] if it is not code for this engine and processor; [`LoadError::Unconfined`] if the process
+    /// has privileges that foreign code must not have.
     pub fn load_code(&self, path: &Path, code: &[u8]) -> Result<PluginCode, LoadError> {
         flowgate_privileges::may_run_foreign_code()
             .map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;

@@ -87,8 +87,8 @@ impl Execution {
         let mut config = flowgate_stock::config::common();
         // Threads take address space too: 64 MiB and more for each that allocates.
         config.parallel_compilation(self.limit.is_none());
-        // Images of memories are files in memory, which a process that only computes does not have. Each is used once or
-        // twice in a process, so that they save nothing.
+        // Images of memories are files in memory, which a process that only computes does not have. Each is used once
+        // or twice in a process, so that they save nothing.
         config.memory_init_cow(false);
         if self.is_interpreted() {
             config.target("pulley64")?;

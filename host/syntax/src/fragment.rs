@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(wrong("tcp -p udp"), "`tcp` is not an option; options begin with a hyphen");
         assert!(wrong("-s 10.0.0.300").contains("10.0.0.300"));
         // Values that a listing interprets leniently could select what a stage deletes.
-        for (text, tells) in [
+        for (text, expected) in [
             ("-u SRC_NAT", "has a name that is ignored"),
             ("-u ASSURED,SRC_NAT", "has a name that is ignored"),
             ("-u !UNSET", "names no bit"),
@@ -196,7 +196,7 @@ mod tests {
             ("-d 192.168.001.010", "leading zeros"),
             ("-m 2/0xf0", "no flow can match"),
         ] {
-            assert!(wrong(text).contains(tells), "{text}: {}", wrong(text));
+            assert!(wrong(text).contains(expected), "{text}: {}", wrong(text));
         }
         assert!(select(Table::Expect, "-p tcp").unwrap_err().contains("expectations cannot be selected"));
     }

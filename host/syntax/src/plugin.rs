@@ -141,7 +141,7 @@ mod tests {
         assert!(
             add_grants(&mut plugins, b"fly").unwrap_err().to_string().starts_with("--grant: there is no grant `fly`")
         );
-        for (empty, tells) in [
+        for (empty, expected) in [
             ("", "names no grant"),
             (" ", "names no grant"),
             (",", "a comma without a grant"),
@@ -151,7 +151,7 @@ mod tests {
             ("delete,,log", "a comma without a grant"),
         ] {
             let error = add_grants(&mut plugins, empty.as_bytes()).unwrap_err();
-            assert!(error.to_string().contains(tells), "{empty}: {error}");
+            assert!(error.to_string().contains(expected), "{empty}: {error}");
         }
         assert!(set_on_error(&mut plugins, b"x").unwrap_err().to_string().contains("not one of skip, drop and stop"));
     }

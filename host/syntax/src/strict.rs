@@ -89,8 +89,8 @@ pub(crate) fn check(parsed: &ParsedOptions, own_name: bool, context: LineContext
 pub(crate) fn unmatchable_mark_warning(parsed: &ParsedOptions) -> Option<String> {
     let compared = matches!(parsed.command, Some((Command::List | Command::Delete | Command::Events, _)));
     let mark = parsed.mark;
-    let told = compared && parsed.given.contains(OptionKey::Mark) && !parsed.given.contains(OptionKey::Quiet);
-    (told && mark.value & !mark.mask != 0).then(|| {
+    let warns = compared && parsed.given.contains(OptionKey::Mark) && !parsed.given.contains(OptionKey::Quiet);
+    (warns && mark.value & !mark.mask != 0).then(|| {
         format!(
             "WARNING: the mark {:#x} has bits outside of its mask {:#x}, so that no flow can match.",
             mark.value, mark.mask

@@ -441,7 +441,7 @@ fn a_saved_flow_can_be_loaded() {
 }
 
 #[test]
-fn many_lines_are_read_in_order_and_the_first_mistake_is_told() {
+fn many_lines_are_read_in_order_and_the_first_mistake_is_reported() {
     let line = |port: usize| format!("-I -t 9 -p udp -s 1.1.1.1 -d 2.2.2.2 --sport {} --dport 53\n", port % 65536);
     let mut text: Vec<String> = (0..20_000).map(line).collect();
     let rows: Vec<Vec<u16>> =

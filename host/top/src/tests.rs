@@ -345,6 +345,6 @@ fn a_frame_is_json_with_the_names_of_the_format() {
         (&row["state_name"], &row["bytes"], &row["age_exact"]),
         (&"ESTABLISHED".into(), &3000.into(), &true.into())
     );
-    assert!(row.get("bytes_per_second").is_none(), "one dump does not tell");
+    assert!(row.get("bytes_per_second").is_none(), "one dump has no rate");
     assert_eq!(value["plugins"][0]["health"], "running");
 }

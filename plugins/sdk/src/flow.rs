@@ -64,8 +64,8 @@ impl<'a> Flow<'a> {
         if self.has(fields) { Some(at(column, self.row)) } else { None }
     }
 
-    /// Returns the layer-3 family: [`family::IPV4`](crate::family::IPV4), [`family::IPV6`](crate::family::IPV6) or another
-    /// AF_ number.
+    /// Returns the layer-3 family: [`family::IPV4`](crate::family::IPV4), [`family::IPV6`](crate::family::IPV6) or
+    /// another AF_ number.
     #[inline]
     #[must_use]
     pub fn family(&self) -> u8 {

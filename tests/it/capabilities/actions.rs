@@ -61,8 +61,8 @@ fn deleting_needs_its_grant() {
         for grants in ["", "update", "create", "log"] {
             let outcome = run("-L", "do=delete", grants);
             assert_eq!((outcome.status, outcome.text().lines().count()), (0, count), "{grants}");
-            let told = outcome.errors().matches("asked to delete entries in a way that it was not granted").count();
-            assert_eq!(told, 1, "{grants}: {}", outcome.errors());
+            let warned = outcome.errors().matches("asked to delete entries in a way that it was not granted").count();
+            assert_eq!(warned, 1, "{grants}: {}", outcome.errors());
             assert_eq!(table().len(), count, "{grants}");
         }
         let outcome = run("-L", "do=delete", "delete");
@@ -165,7 +165,7 @@ fn a_dry_run_prints_what_would_be_done_and_does_nothing() {
         let dry = run("-L --dry-run", "do=delete", "delete,log");
         assert_eq!(dry.text().lines().filter(|line| line.starts_with("-D ")).count(), count, "{}", dry.text());
         assert!(dry.errors().contains(&format!("{count} actions have been printed, none was done")));
-        assert!(dry.errors().contains("results 1:5:0"), "the plugin is told: {}", dry.errors());
+        assert!(dry.errors().contains("results 1:5:0"), "the plugin receives the results: {}", dry.errors());
         let without_time = |text: &str| text.lines().count();
         assert_eq!(without_time(&conntrack().must(&["-L", "-o", "save"])), without_time(&before));
         // The printed commands can be executed, and name every intended flow.

@@ -111,7 +111,7 @@ fn what_was_lost_is_made_up_for_before_the_table_is_offered_again() {
         lose_events(namespace, &mut listening, 400);
         let (text, _) = listening.stop();
         let new = text.lines().filter(|line| line.contains("[NEW]"));
-        assert_eq!(new.clone().count(), 400, "each is told once");
+        assert_eq!(new.clone().count(), 400, "each is reported once");
         assert!(new.filter(|line| line.ends_with("[SYNTHETIC]")).count() > 300, "{text}");
     });
 }
@@ -130,8 +130,8 @@ fn sigusr1_tells_what_each_plugin_did() {
         entries::load(namespace, &[FLOW.replace("10.0.0.1", "10.0.0.2")]);
         listening.wait("flow 17");
         let (_, errors) = listening.stop();
-        let told = errors.iter().filter(|line| line.contains("active.wasm: running")).count();
-        assert_eq!(told, 2, "{errors:#?}");
+        let reported = errors.iter().filter(|line| line.contains("active.wasm: running")).count();
+        assert_eq!(reported, 2, "{errors:#?}");
     });
 }
 

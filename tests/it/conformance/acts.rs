@@ -54,7 +54,7 @@ const SCTP: &[&str] =
     &["-I -t 600 -p sctp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 2 --state ESTABLISHED --orig-vtag 5 --reply-vtag 6"];
 const FIXED: &[&str] = &["-I -t 600 -u FIXED_TIMEOUT -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 53"];
 
-const GOES_ON: &str = "1.4.7 tells a refusal without its banner and goes on as if it had been none";
+const GOES_ON: &str = "1.4.7 reports a refusal without its banner and goes on as if it had been none";
 const NONE_DELETED: &str = "BANNER 0 flow entries have been deleted.\n";
 
 const ACTS: &[Act] = &[
@@ -219,7 +219,7 @@ const ACTS: &[Act] = &[
         which: Which::Every,
         theirs: did(0, "Operation failed: No such file or directory\nBANNER 0 flow entries have been updated.\n", 1, 0),
         ours: did(1, "BANNER 1 flow entries have been updated.\n", 0, 1),
-        reason: "conntrack leaves the zone out of what it asks for (1.4.9 does not tell that nothing was found)",
+        reason: "conntrack leaves the zone out of what it asks for (1.4.9 does not report that nothing was found)",
     },
     Act {
         before: TWO,

@@ -181,7 +181,7 @@ fn story(namespace: &Namespace) {
 }
 
 /// Returns what both programs report of one scenario, for each way to listen; all of them listen at the same time.
-fn told(both: &Both, lines: &[&str]) -> Vec<[Outcome; 2]> {
+fn outcomes(both: &Both, lines: &[&str]) -> Vec<[Outcome; 2]> {
     Namespace::run(|namespace| {
         namespace.account(true);
         entries::allow_labels(namespace);
@@ -205,7 +205,7 @@ fn both_tell_the_same_story() {
     let both = Both::new();
     let mut report = Report::new("events");
     for lines in LISTENERS.chunks(AT_ONCE) {
-        for (line, [theirs, ours]) in lines.iter().zip(told(&both, lines)) {
+        for (line, [theirs, ours]) in lines.iter().zip(outcomes(&both, lines)) {
             let theirs = if line.contains("xml") { without_text_after_xml(theirs) } else { theirs };
             assert!(!theirs.stdout.is_empty(), "{line}: conntrack saw nothing, so nothing is compared");
             report.outcomes(line, &theirs, &ours);
@@ -217,7 +217,7 @@ fn both_tell_the_same_story() {
 #[test]
 fn both_keep_silent() {
     let mut report = Report::new("events that nobody asked for");
-    for (line, [theirs, ours]) in DEAF.iter().zip(told(&Both::new(), DEAF)) {
+    for (line, [theirs, ours]) in DEAF.iter().zip(outcomes(&Both::new(), DEAF)) {
         assert!(theirs.stdout.is_empty(), "{line}: conntrack saw {}", theirs.text());
         report.outcomes(line, &theirs, &ours);
     }
@@ -263,10 +263,10 @@ fn expectations_come_and_go() {
 }
 
 /// Returns the size of the receive buffer that a listener reports.
-fn buffer_told(outcome: &Outcome) -> u64 {
+fn reported_buffer(outcome: &Outcome) -> u64 {
     let errors = outcome.errors();
-    let told = errors.strip_prefix("NOTICE: Netlink socket buffer size has been set to ");
-    let number = told.and_then(|rest| rest.split_once(" bytes.\n")).map(|(number, _)| number.parse());
+    let reported = errors.strip_prefix("NOTICE: Netlink socket buffer size has been set to ");
+    let number = reported.and_then(|rest| rest.split_once(" bytes.\n")).map(|(number, _)| number.parse());
     number.and_then(Result::ok).unwrap_or_else(|| panic!("no size of the buffer: {errors}"))
 }
 
@@ -276,7 +276,7 @@ fn listen_with(both: &Both, line: &str) -> [Outcome; 2] {
 }
 
 #[test]
-fn the_buffer_can_be_set_and_is_told() {
+fn the_buffer_can_be_set_and_is_reported() {
     Namespace::run(|_| {
         let both = Both::new();
         let mut report = Report::new("the buffer of events");
@@ -291,7 +291,7 @@ fn the_buffer_can_be_set_and_is_told() {
         // An intended difference: for a size that does not fit into 32 bits, conntrack prints the upper half as it was
         // given.
         for size in ["-5", "99999999999"] {
-            let [theirs, ours] = listen_with(&both, &format!("-E -b {size}")).map(|outcome| buffer_told(&outcome));
+            let [theirs, ours] = listen_with(&both, &format!("-E -b {size}")).map(|outcome| reported_buffer(&outcome));
             assert_ne!(theirs, ours, "-b {size}: a difference that exists no more");
             assert_eq!(theirs & u64::from(u32::MAX), ours, "-b {size}");
         }

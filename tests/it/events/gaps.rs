@@ -171,7 +171,7 @@ fn only_what_was_asked_for_is_shown() {
         });
         // 300 less the 256 that are gone.
         let changed = |lines: &[String]| lines.iter().filter(|line| line.contains("[UPDATE]")).count();
-        until("what was missed is told", || {
+        until("what was missed is reported", || {
             let lines = listener.lines();
             lines.iter().filter(|line| line.contains("[NEW]")).count() >= 700 && changed(&lines) >= 44
         });

@@ -88,18 +88,18 @@ fn events_go_on_while_standard_error_is_not_read() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer);
         let mut listener = Background::spawn(command);
         let mut port = 0;
-        until("it shows events, though it could not tell where metrics are", || {
+        until("it shows events, though it could not print where metrics are", || {
             port += 1;
             entries::insert(namespace, &format!("-t 600 -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 53"));
             !listener.lines().is_empty()
         });
         // A reader that starts late gets everything.
-        let told = std::thread::spawn(move || {
+        let late_reader = std::thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)
         });
         assert_eq!(listener.end_by(Signal::SIGINT).status, 0);
-        let text = told.join().unwrap().unwrap();
+        let text = late_reader.join().unwrap().unwrap();
         let text = text.trim_start_matches('.');
         assert!(text.starts_with("NOTICE: Metrics are served at ") && text.ends_with("have been shown.\n"), "{text}");
     });

@@ -91,7 +91,7 @@ fn case_41_the_manual_page_and_the_help_say_what_people_ask() {
     let help = flowgate().must(&["-h"]);
     for (name, text) in [("man", &page), ("-h", &help)] {
         // How to install the program in place of conntrack, and that -n alone means "translated".
-        assert!(text.contains("ln -s"), "{name} tells of no link");
+        assert!(text.contains("ln -s"), "{name} does not mention the link");
         assert!(text.contains("without a value any") || text.contains("translated at all"), "{name}: -n");
         // Every option specific to flowgate.
         for option in [
@@ -135,7 +135,7 @@ fn case_41_the_manual_page_and_the_help_say_what_people_ask() {
 /// Errors in the command line of a subcommand are reported after the program's name, like all others.
 #[test]
 fn case_30_subcommands_say_what_is_wrong_behind_the_name() {
-    for (line, tells) in [
+    for (line, expected) in [
         ("policy relaod", "a similar subcommand exists: 'reload'"),
         ("plugin inpsect x", "a similar subcommand exists: 'inspect'"),
         ("help polcy", "'polcy'"),
@@ -149,23 +149,23 @@ fn case_30_subcommands_say_what_is_wrong_behind_the_name() {
         let outcome = flowgate().run(&line.split(' ').collect::<Vec<_>>());
         let errors = outcome.errors();
         assert_eq!((outcome.status, outcome.stdout.len()), (2, 0), "{line}: {errors}");
-        assert!(errors.starts_with("flowgate: ") && errors.contains(tells), "{line}: {errors}");
+        assert!(errors.starts_with("flowgate: ") && errors.contains(expected), "{line}: {errors}");
     }
 }
 
 /// An unknown option is reported as it was typed, whereas `conntrack` reports the word before the one at which it
 /// stopped.
 #[test]
-fn case_04_an_unknown_option_is_told_as_it_was_typed() {
+fn case_04_an_unknown_option_is_reported_as_it_was_typed() {
     for word in ["-D-p", "-X", "--no-such", "-LX", "-DX"] {
         let own = flowgate().run(&[word, "udp"]);
         assert_eq!((own.status, own.stdout.len()), (2, 0), "{word}: {own:?}");
         assert!(own.errors().starts_with(&format!("flowgate: unknown option `{word}'\n")), "{word}: {own:?}");
         let classic = flowgate().called("/sbin/conntrack").run(&[word, "udp"]);
-        let told = if word.len() > 2 && !word.starts_with("--") { "/sbin/conntrack" } else { word };
+        let reported = if word.len() > 2 && !word.starts_with("--") { "/sbin/conntrack" } else { word };
         // For an unknown last letter of a word, the word is reported.
-        let told = if matches!(word, "-LX" | "-DX") { word } else { told };
+        let reported = if matches!(word, "-LX" | "-DX") { word } else { reported };
         assert_eq!(classic.status, 2);
-        assert!(classic.errors().contains(&format!(": unknown option `{told}'\n")), "{word}: {classic:?}");
+        assert!(classic.errors().contains(&format!(": unknown option `{reported}'\n")), "{word}: {classic:?}");
     }
 }

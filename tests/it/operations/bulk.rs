@@ -51,7 +51,7 @@ fn the_same_flows_are_left_whoever_deletes() {
         table()
     });
     // By the kernel: selectors that it can match, for both families or one.
-    let told = [
+    let by_kernel = [
         "-p udp",
         "-p tcp -f ipv4",
         "-p tcp -f ipv6",
@@ -75,7 +75,7 @@ fn the_same_flows_are_left_whoever_deletes() {
         "-u ASSURED -p tcp -m 0",
     ];
     // One by one: selectors that the kernel cannot match, or would match too broadly.
-    let not_told = [
+    let one_by_one = [
         "-f ipv6 -s 2001:db8::1",
         "-f ipv6",
         "-s 192.0.2.0/24",
@@ -88,12 +88,12 @@ fn the_same_flows_are_left_whoever_deletes() {
         "-p icmp",
         "--all",
     ];
-    for (selectors, by_itself) in [(&told[..], true), (&not_told[..], false)] {
+    for (selectors, by_itself) in [(&by_kernel[..], true), (&one_by_one[..], false)] {
         for selector in selectors {
-            let (told, _) = left(selector, false);
+            let (printed, _) = left(selector, false);
             let (quiet, bulk) = left(selector, true);
             assert_eq!(bulk, by_itself, "-D {selector} --quiet");
-            assert_eq!(quiet, told, "-D {selector}");
+            assert_eq!(quiet, printed, "-D {selector}");
             if *selector == "--all" {
                 assert!(quiet.is_empty());
             } else if ["-m 1/2", "-p sctp --dport 80", "-n", "-p tcp -f ipv6 --sport 1000"].contains(selector) {

@@ -173,11 +173,11 @@ fn case_31_what_is_hidden_is_told_and_is_not_missing() {
 }
 
 #[test]
-fn case_32_a_namespace_in_which_no_rule_tracks_is_told() {
+fn case_32_a_namespace_in_which_no_rule_tracks_is_reported() {
     Namespace::run(|namespace| {
         let level = || of(&findings(&run("doctor --json")), "tracking");
-        let (told, mend) = level();
-        assert_eq!(told, "warning");
+        let (found, mend) = level();
+        assert_eq!(found, "warning");
         // Rules that do not use tracking make no difference.
         namespace.nft("add table ip plain; add chain ip plain c { type filter hook input priority 0; }; add rule ip plain c tcp dport 1 drop");
         assert_eq!(level().0, "warning");
@@ -201,7 +201,7 @@ fn case_32_a_namespace_in_which_no_rule_tracks_is_told() {
         namespace.nft("flush ruleset");
         // Existing flows are detected, whatever created them.
         assert_eq!(level().0, "ok");
-        let (told, _) = of(
+        let (found, _) = of(
             &findings(&Program::new("setpriv").run(&[
                 "--bounding-set=-net_admin",
                 "--inh-caps=-net_admin",
@@ -211,12 +211,12 @@ fn case_32_a_namespace_in_which_no_rule_tracks_is_told() {
             ])),
             "tracking",
         );
-        assert_eq!(told, "warning", "it cannot be told without the capability");
+        assert_eq!(found, "warning", "it cannot be known without the capability");
     });
 }
 
 #[test]
-fn what_a_unit_keeps_from_it_is_told() {
+fn what_a_unit_keeps_from_it_is_reported() {
     Namespace::run(|_| {
         let found = findings(&run("doctor --json"));
         for check in ["unit.system_calls", "unit.threads", "unit.descriptors"] {

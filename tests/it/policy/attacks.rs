@@ -15,7 +15,7 @@ struct Attack {
     name: String,
     act: String,
     code: String,
-    told: String,
+    result: String,
     scope: Option<String>,
     keys: Option<String>,
     grants: Option<String>,
@@ -57,7 +57,7 @@ fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     serving.until(&attack.name, || !serving.audited("tenant", "blue").is_empty());
     let lines = serving.audited("tenant", "blue");
     let after = table();
-    let Attack { name, code, told, .. } = attack;
+    let Attack { name, code, result, .. } = attack;
     let wrong = |what: String| Some(format!("{name}: {what}"));
     if let Some(line) = lines.iter().find(|line| line["stage"] != "refused" || line["code"] != code.as_str()) {
         return wrong(format!("expected a refusal `{code}`: {line}"));
@@ -71,19 +71,19 @@ fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     let digest = attacker().1;
     let line = &lines[0];
     if line["plugin"] != "blue:attacker" || line["sha256"] != digest.as_str() || line["generation"] != 1 {
-        return wrong(format!("who it was is not told: {line}"));
+        return wrong(format!("the attacker is not named: {line}"));
     }
     if after != before {
         return wrong(format!("the table has changed: {before:#?}\n{after:#?}"));
     }
-    // The next call tells the plugin the result.
+    // The next call passes the result to the plugin.
     entries::insert(namespace, "-t 3000 -w 7 -p udp -s 10.1.0.99 -d 192.0.2.1 --sport 1 --dport 53 -m 0x100");
-    let (result, errno) = told.split_once(' ').unwrap();
-    let told = format!("(Some({result}), Some({errno}))");
-    serving.until(name, || serving.errors().contains(" times: "));
+    let (result, errno) = result.split_once(' ').unwrap();
+    let expected = format!("(Some({result}), Some({errno}))");
+    serving.until(name, || serving.errors().contains(" results: "));
     let errors = serving.end();
-    if !errors.contains(&told) {
-        return wrong(format!("the plugin was not told {told}: {errors}"));
+    if !errors.contains(&expected) {
+        return wrong(format!("the plugin did not receive {expected}: {errors}"));
     }
     if errors.contains('\x1b') {
         return wrong(format!("an escape sequence on the terminal: {errors:?}"));
@@ -198,18 +198,18 @@ fn what_cannot_be_recorded_is_not_done() {
         let serving = Serving::start(namespace, &(tenant("delete shown", SCOPE, KEYS, GRANTS) + red));
         assert!(fs::write(disk.join("full"), vec![0; 64 << 10]).is_err(), "the disk has room for that");
         for reason in ["x".repeat(500), String::new()] {
-            let told = serving.errors().matches("WARNING: audit:").count();
-            while serving.errors().matches("WARNING: audit:").count() == told {
+            let warned = serving.errors().matches("WARNING: audit:").count();
+            while serving.errors().matches("WARNING: audit:").count() == warned {
                 serving.ask(&["pause", "red", "--reason", &reason]);
             }
         }
         entries::load(namespace, &fill()[..1]);
         let before = table();
-        let told = "told 1 times: (Some(3), Some(5))";
-        serving.until("the plugin is told", || {
+        let expected = "received 1 results: (Some(3), Some(5))";
+        serving.until("the plugin has the result", || {
             entries::insert(namespace, "-t 3000 -w 7 -p udp -s 10.1.0.99 -d 192.0.2.1 --sport 1 --dport 53");
             Program::new("conntrack").must(&["-D", "-s", "10.1.0.99"]);
-            serving.errors().contains(told)
+            serving.errors().contains(expected)
         });
         assert_eq!(table(), before);
         fs::remove_file(disk.join("full")).unwrap();

@@ -67,7 +67,7 @@ fn options_of_plugins_are_checked() {
 fn who_sees_a_flow_and_why_can_be_asked() {
     with_policy(TWO, |path| {
         let flow = "udp 17 29 src=10.1.0.5 dst=192.0.2.1 sport=4000 dport=53 src=192.0.2.1 dst=10.1.0.5 sport=53 dport=4000 zone=7";
-        let told = flowgate().must(&["policy", "explain", path, flow]);
+        let answer = flowgate().must(&["policy", "explain", path, flow]);
         for line in [
             "tenant blue: sees it, and may act on it",
             "policy.toml:4) holds",
@@ -75,16 +75,16 @@ fn who_sees_a_flow_and_why_can_be_asked() {
             "tenant red: does not see it",
             "does not hold: `zones`",
         ] {
-            assert!(told.contains(line), "{line}: {told}");
+            assert!(answer.contains(line), "{line}: {answer}");
         }
         let words = "-p udp -s 10.1.0.5 -d 192.0.2.1 --sport 4000 --dport 53 --zone 7 --dst-nat 10.2.0.9"
             .split(' ')
             .collect::<Vec<_>>();
-        let told = flowgate().must(&[&["policy", "explain", path, "-o", "json", "--"], words.as_slice()].concat());
-        let told: Value = serde_json::from_str(&told).unwrap();
-        assert_eq!(told["tenants"][0]["sees"], true, "{told}");
-        assert_eq!(told["tenants"][0]["acts"], false, "{told}");
-        assert_eq!(told["tenants"][0]["rules"][0]["translated"], "destination", "{told}");
+        let answer = flowgate().must(&[&["policy", "explain", path, "-o", "json", "--"], words.as_slice()].concat());
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["tenants"][0]["sees"], true, "{answer}");
+        assert_eq!(answer["tenants"][0]["acts"], false, "{answer}");
+        assert_eq!(answer["tenants"][0]["rules"][0]["translated"], "destination", "{answer}");
         let outcome = flowgate().run(&["policy", "explain", path, "what is this"]);
         assert!(outcome.status == 1 && outcome.errors().contains("that is no flow"), "{}", outcome.errors());
     });

@@ -118,8 +118,13 @@ fn a_compile_bomb_costs_its_tenant_alone() {
             [(2, "compile-memory = \"64MiB\"", MEMORY), (3, "compile-time = \"1s\"", TIME)]
         {
             policy(namespace, &(bomb("blue", &heavy_keys(namespace.directory(), limits)) + &red));
-            let told = serving.ask(&["reload"]);
-            assert!(told.text().contains(&format!("generation {generation}")), "{}{}", told.text(), told.errors());
+            let answer = serving.ask(&["reload"]);
+            assert!(
+                answer.text().contains(&format!("generation {generation}")),
+                "{}{}",
+                answer.text(),
+                answer.errors()
+            );
             let ended = serving.audited("action", "ended");
             let reason = ended.last().unwrap()["reason"].to_string();
             assert!(reason.contains(words), "{ended:#?}");
@@ -285,7 +290,7 @@ fn an_artifact_is_for_its_tenant() {
             assert!(now.is_file() && now.permissions().mode() & 0o777 == 0o600, "{what}");
             assert!(
                 std::os::unix::fs::MetadataExt::ino(&now) != std::os::unix::fs::MetadataExt::ino(&damaged),
-                "{what}: it was not compiled anew"
+                "{what}: it was not compiled again"
             );
             assert_eq!(fs::read(&paths[0]).unwrap()[..48], sound[..48], "{what}");
         }

@@ -81,11 +81,11 @@ fn a_full_standard_error_holds_up_nobody() {
                 kept.lock().unwrap().extend_from_slice(&part[..count]);
             }
         });
-        let told = || String::from_utf8(text.lock().unwrap().clone()).unwrap();
-        serving.until("it says how many lines are missing", || told().contains(" lines were dropped here, because"));
+        let printed = || String::from_utf8(text.lock().unwrap().clone()).unwrap();
+        serving.until("it says how many lines are missing", || printed().contains(" lines were dropped here, because"));
         assert_eq!(serving.ask(&["reload"]).status, 0);
-        serving.until("it is heard again", || told().contains("\npolicy: generation 3 runs\n"));
-        let all = told();
+        serving.until("it is heard again", || printed().contains("\npolicy: generation 3 runs\n"));
+        let all = printed();
         assert!(all.trim_start_matches('.').contains("policy: generation 1 runs, 2 tenants\n"), "{}", &all[..66_000]);
         let dropped = all.lines().find(|line| line.contains("lines were dropped here")).unwrap();
         let count: usize = dropped.split(' ').nth(1).unwrap().parse().unwrap();
@@ -143,15 +143,15 @@ fn sinks_that_nobody_reads_hold_up_their_own_tenant_at_most() {
             + &shown("tcp", 9, &format!("kind = \"tcp\"\naddress = \"{address}\"\nbuffer = \"4KiB\""))
             + &shown("log", 10, &format!("kind = \"syslog\"\naddress = \"tcp://{address}\"\nbuffer = \"4KiB\""));
         let (reader, writer) = full();
-        let errors = fs::File::create(namespace.directory().join("told")).unwrap();
+        let errors = fs::File::create(namespace.directory().join("errors")).unwrap();
         let serving = serve(namespace, &text, writer, errors);
         let lines: Vec<String> =
             (7..=10).flat_map(|zone| (1..=500).map(move |port| format!("-I {}", flow(zone, port)))).collect();
         entries::load(namespace, &lines);
         serving.until("blue sees all", || output(&serving, "blue").lines().count() == 500);
-        let told = serving.ask(&["status"]).text();
+        let answer = serving.ask(&["status"]).text();
         for name in ["out", "tcp", "log"] {
-            assert!(told.contains(&format!("tenant {name}: running")), "{told}");
+            assert!(answer.contains(&format!("tenant {name}: running")), "{answer}");
             assert_eq!(serving.ask(&["pause", name]).status, 0);
             assert_eq!(serving.ask(&["resume", name]).status, 0);
         }

@@ -88,10 +88,11 @@ fn cost(namespace: &Namespace, flows: u64, what: &str) -> (Usage, bool) {
     let (mut ended, mut meter) = (false, Meter::default());
     serving.until(what, || {
         meter.look(process);
-        let told = serving.ask(&["status", "blue"]).text();
-        ended = told.contains("tenant blue: ended");
-        let rows =
-            told.lines().find_map(|line| line.trim().strip_prefix("plugin ")?.split_once(" rows")?.0.rsplit_once(' '));
+        let answer = serving.ask(&["status", "blue"]).text();
+        ended = answer.contains("tenant blue: ended");
+        let rows = answer
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("plugin ")?.split_once(" rows")?.0.rsplit_once(' '));
         ended || rows.is_some_and(|(_, rows)| rows.parse::<u64>().is_ok_and(|rows| rows >= flows))
     });
     meter.look(process);

@@ -66,7 +66,7 @@ fn now() -> u128 {
 }
 
 /// Checks the notifications from start to end.
-fn told(namespace: &Namespace, manager: &Manager, name: &str) {
+fn check_notifications(namespace: &Namespace, manager: &Manager, name: &str) {
     let two = tenant("blue", 7, "", "") + &tenant("red", 8, "", "");
     policy(namespace, &two);
     let serving = Serving::launch(namespace, &flowgate().environment("NOTIFY_SOCKET", name), &[]);
@@ -103,7 +103,7 @@ fn told(namespace: &Namespace, manager: &Manager, name: &str) {
 fn the_manager_is_told_by_a_socket_with_a_path() {
     Namespace::run(|namespace| {
         let path = namespace.directory().join("notify");
-        told(namespace, &Manager::at(&path), path.to_str().unwrap());
+        check_notifications(namespace, &Manager::at(&path), path.to_str().unwrap());
     });
 }
 
@@ -112,7 +112,7 @@ fn the_manager_is_told_by_a_socket_with_an_abstract_name() {
     Namespace::run(|namespace| {
         let name = format!("flowgate-test-{}", namespace.directory().display());
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        told(namespace, &Manager::new(socket), &format!("@{name}"));
+        check_notifications(namespace, &Manager::new(socket), &format!("@{name}"));
     });
 }
 

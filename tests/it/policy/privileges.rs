@@ -95,9 +95,9 @@ fn the_service_runs_without_root() {
         assert_eq!(of_threads(&serving, "CapEff"), only(&[Capability::CAP_NET_ADMIN]));
         assert!(of_threads(&serving, "Uid").iter().all(|users| users.split_whitespace().all(|user| user == NOBODY)));
         entries::insert(namespace, &service::flow(7, 70));
-        serving.until("it is told of flows", || service::output(&serving, "blue").contains("sport=70 "));
-        let told = serving.ask(&["reload"]);
-        assert_eq!(told.text(), "generation 2\n", "{}", told.errors());
+        serving.until("it receives flows", || service::output(&serving, "blue").contains("sport=70 "));
+        let answer = serving.ask(&["reload"]);
+        assert_eq!(answer.text(), "generation 2\n", "{}", answer.errors());
         serving.end();
     });
 }
@@ -111,9 +111,9 @@ fn namespaces_cost_a_capability_that_cannot_be_had_later() {
         let elsewhere = tenant("namespace = 'inner'\nrequired = true");
         let serving = Serving::start(namespace, &tenant(""));
         policy(namespace, &elsewhere);
-        let told = serving.ask(&["reload"]);
-        assert_eq!(told.status, 1, "{}", told.errors());
-        assert!(told.errors().contains("has given it up: restart it"), "{}", told.errors());
+        let answer = serving.ask(&["reload"]);
+        assert_eq!(answer.status, 1, "{}", answer.errors());
+        assert!(answer.errors().contains("has given it up: restart it"), "{}", answer.errors());
         serving.until("the old one goes on", || serving.errors().contains("generation 1 stays in force"));
         serving.end();
 
@@ -207,9 +207,9 @@ fn a_policy_comes_through_a_pipe() {
         drop(writer);
         serving.until("it runs", || serving.errors().contains("generation 1 runs"));
         assert_eq!(of_threads(&serving, "CapEff"), only(&[Capability::CAP_NET_ADMIN]));
-        let told = serving.ask(&["reload"]);
-        assert_eq!(told.status, 1);
-        assert!(told.errors().contains("can be read only once"), "{}", told.errors());
+        let answer = serving.ask(&["reload"]);
+        assert_eq!(answer.status, 1);
+        assert!(answer.errors().contains("can be read only once"), "{}", answer.errors());
         let errors = serving.end();
         assert!(errors.contains("generation 1 stays in force"), "{errors}");
     });

@@ -209,14 +209,14 @@ fn settle(serving: &Serving, views: &mut [View]) {
     let explain = || {
         let views = views.borrow();
         let lines = views.iter().zip(&parts).map(|(view, part)| {
-            let (told, flows) = (&view.flows, &view.name);
-            let missing: Vec<_> = part.iter().filter(|(name, mark)| told.get(*name) != Some(mark)).take(3).collect();
-            let foreign: Vec<_> = told.iter().filter(|(name, _)| !part.contains_key(*name)).take(3).collect();
-            format!("{flows}: {} of {}, missing {missing:?}, left {foreign:?}\n", told.len(), part.len())
+            let (seen, flows) = (&view.flows, &view.name);
+            let missing: Vec<_> = part.iter().filter(|(name, mark)| seen.get(*name) != Some(mark)).take(3).collect();
+            let foreign: Vec<_> = seen.iter().filter(|(name, _)| !part.contains_key(*name)).take(3).collect();
+            format!("{flows}: {} of {}, missing {missing:?}, left {foreign:?}\n", seen.len(), part.len())
         });
         lines.collect::<String>() + &serving.ask(&["status"]).text()
     };
-    until_or_explain("what tenants were told adds up to the table", add_up, explain);
+    until_or_explain("what tenants received adds up to the table", add_up, explain);
     assert!(parts.iter().all(|part| !part.is_empty()), "a tenant has no flows, so that nothing is tested");
 }
 
@@ -242,9 +242,9 @@ fn an_hour_of_events_adds_up_to_the_table() {
         replay(&minutes[half..]);
         settle(&serving, &mut views);
         let after = resident(&serving);
-        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        let answer: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
         let of = |name: &str, what: &str| {
-            told["tenants"].as_array().unwrap().iter().find(|told| told["tenant"] == name).unwrap()[what]
+            answer["tenants"].as_array().unwrap().iter().find(|tenant| tenant["tenant"] == name).unwrap()[what]
                 .as_u64()
                 .unwrap()
         };
@@ -253,8 +253,8 @@ fn an_hour_of_events_adds_up_to_the_table() {
             eprintln!("{}: {} lines, {} flows, {gaps} gaps, {lost} lost", view.name, view.events, view.flows.len());
         }
         eprintln!("resident: {} KiB after a quarter, {} KiB at the end", before >> 10, after >> 10);
-        assert!(of("udp", "gaps") > 0, "nothing was lost on the way, so that nothing was made up for: {told}");
-        assert!(of("all", "events") > 200_000, "{told}");
+        assert!(of("udp", "gaps") > 0, "nothing was lost on the way, so that nothing was made up for: {answer}");
+        assert!(of("all", "events") > 200_000, "{answer}");
         assert!(after <= before + SLACK, "it has grown from {before} to {after} bytes");
         serving.end();
     });

@@ -33,13 +33,13 @@ fn until_it_fails(namespace: &Namespace, serving: &Serving, state: &str) {
 /// After a resume the tenant is shown the flow at which the plugin failed, the later ones, and new ones.
 fn goes_on(namespace: &Namespace, serving: &Serving) {
     for port in [73, 74] {
-        serving.until("it is told", || output(serving, "blue").contains(&format!("sport={port} ")));
+        serving.until("it receives the flow", || output(serving, "blue").contains(&format!("sport={port} ")));
     }
     entries::insert(namespace, &flow(7, 75));
     serving.until("it goes on", || output(serving, "blue").contains("sport=75 "));
-    let told = serving.ask(&["status"]).text();
-    assert!(told.contains("generation 1\ntenant blue: running") && told.contains(": running, "), "{told}");
-    assert!(!told.contains("ended") && !told.contains("quarantined"), "{told}");
+    let answer = serving.ask(&["status"]).text();
+    assert!(answer.contains("generation 1\ntenant blue: running") && answer.contains(": running, "), "{answer}");
+    assert!(!answer.contains("ended") && !answer.contains("quarantined"), "{answer}");
 }
 
 #[test]

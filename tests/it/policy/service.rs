@@ -71,8 +71,8 @@ fn a_reload_takes_over_when_all_is_well_and_the_old_one_goes_on_when_not() {
         policy(namespace, &tenant("red", 8, "", ""));
         serving.signal(Signal::SIGHUP);
         serving.until("SIGHUP reloads", || serving.errors().contains("generation 3 runs"));
-        let told = serving.ask(&["status"]).text();
-        assert!(told.contains("tenant red: running") && !told.contains("blue"), "{told}");
+        let answer = serving.ask(&["status"]).text();
+        assert!(answer.contains("tenant red: running") && !answer.contains("blue"), "{answer}");
         serving.end();
     });
 }
@@ -91,13 +91,13 @@ fn a_paused_tenant_gets_nothing_and_what_it_missed_is_made_up_for() {
         assert!(!output(&serving, "blue").contains("sport=77 "));
         assert!(serving.ask(&["status", "blue"]).text().contains("tenant blue: paused"));
         assert_eq!(serving.ask(&["resume", "blue"]).status, 0);
-        serving.until("blue is told", || output(&serving, "blue").contains("sport=77 "));
+        serving.until("blue receives it", || output(&serving, "blue").contains("sport=77 "));
         assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
         assert_eq!(serving.ask(&["resume", "blue"]).status, 1);
         assert_eq!(serving.ask(&["pause", "green"]).status, 1);
-        let told = serving.ask(&["status", "-o", "json"]).text();
-        let told: Value = serde_json::from_str(&told).unwrap();
-        assert_eq!(told["tenants"][0]["state"], "quarantined", "{told}");
+        let answer = serving.ask(&["status", "-o", "json"]).text();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["tenants"][0]["state"], "quarantined", "{answer}");
         assert_eq!(serving.audited("action", "pause")[0]["reason"], "too loud\\u{1b}[2J");
         serving.end();
     });
@@ -117,11 +117,11 @@ fn one_that_loops_costs_the_others_nothing() {
             (1..=50).all(|port| seen.contains(&format!("sport={} ", 1000 + port)))
         });
         serving.until("red has failed", || serving.errors().contains("red:attacker"));
-        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        let answer: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
         assert_eq!(
-            (&told["tenants"][0]["lost"], &told["tenants"][0]["gaps"]),
+            (&answer["tenants"][0]["lost"], &answer["tenants"][0]["gaps"]),
             (&Value::from(0), &Value::from(0)),
-            "{told}"
+            "{answer}"
         );
         serving.end();
     });
@@ -197,7 +197,7 @@ fn a_paused_tenant_can_do_nothing() {
         assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
         policy(namespace, &tenant("red", 7, "", ""));
         assert_eq!(serving.ask(&["reload"]).status, 0);
-        serving.until("red is told of it", || output(&serving, "red").contains("sport=70 "));
+        serving.until("red receives it", || output(&serving, "red").contains("sport=70 "));
         assert_eq!(table().len(), 1);
         assert!(serving.audited("stage", "intent").is_empty());
         serving.end();
@@ -219,7 +219,7 @@ fn what_a_plugin_keeps_outlives_a_reload() {
         let serving = Serving::start(namespace, &tenant);
         serving.until("the first is counted", || output(&serving, "blue").lines().count() == 1);
         assert_eq!(serving.ask(&["reload"]).status, 0);
-        serving.until("the first is told again", || output(&serving, "blue").lines().count() == 2);
+        serving.until("the first receives events again", || output(&serving, "blue").lines().count() == 2);
         entries::insert(namespace, &flow(7, 71));
         serving.until("the second is counted", || output(&serving, "blue").lines().count() == 3);
         let errors = serving.end();
@@ -341,8 +341,8 @@ fn nineteen_of_twenty_tenants_do_not_notice_a_hostile_one() {
             let foreign = output(&serving, &name).lines().any(|line| !line.contains(&format!("zone={zone} ")));
             assert!(!foreign, "{name} is shown flows of others");
         }
-        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
-        for tenant in told["tenants"].as_array().unwrap().iter().filter(|tenant| tenant["tenant"] != "t13") {
+        let answer: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        for tenant in answer["tenants"].as_array().unwrap().iter().filter(|tenant| tenant["tenant"] != "t13") {
             assert_eq!((&tenant["events"], &tenant["lost"]), (&Value::from(25), &Value::from(0)), "{tenant}");
         }
         serving.end();

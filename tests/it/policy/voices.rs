@@ -12,14 +12,14 @@ fn a_plugin_speaks_in_its_own_name_and_no_other() {
         let serving = Serving::start(namespace, &tenant("blue.x", 7, forged, ""));
         entries::insert(namespace, &flow(7, 70));
         serving.until("it has spoken", || serving.errors().contains("forged"));
-        let told = serving.errors();
-        let lines: Vec<&str> = told.split(['\n', '\r', '\u{2028}']).filter(|line| line.contains("forged")).collect();
-        assert_eq!(lines.len(), 1, "{told:?}");
-        assert!(lines[0].contains("WARN blue.x:attacker (generation 1): mine\\nWARNING"), "{told:?}");
-        assert!(!told.contains('\x1b') && !told.contains('\u{202e}'), "{told:?}");
+        let errors = serving.errors();
+        let lines: Vec<&str> = errors.split(['\n', '\r', '\u{2028}']).filter(|line| line.contains("forged")).collect();
+        assert_eq!(lines.len(), 1, "{errors:?}");
+        assert!(lines[0].contains("WARN blue.x:attacker (generation 1): mine\\nWARNING"), "{errors:?}");
+        assert!(!errors.contains('\x1b') && !errors.contains('\u{202e}'), "{errors:?}");
         // The next generation is named in its lines.
         assert_eq!(serving.ask(&["reload"]).status, 0);
-        serving.until("it speaks anew", || serving.errors().contains("blue.x:attacker (generation 2): mine"));
+        serving.until("it speaks again", || serving.errors().contains("blue.x:attacker (generation 2): mine"));
         serving.end();
     });
 }
@@ -38,12 +38,12 @@ fn what_the_service_says_of_a_tenant_names_it_and_the_generation() {
             serving.until("it fails", || serving.ask(&["status"]).text().contains(&failures));
         }
         serving.until("it is given up", || serving.errors().contains("is not called any more"));
-        let told = serving.end();
+        let errors = serving.end();
         for what in ["cannot connect", "ran longer than 50 ms", "is not called any more"] {
-            let mut lines = told.lines().filter(|line| line.contains(what));
-            assert!(lines.all(|line| line.starts_with("tenant blue (generation 1): WARNING: ")), "{told}");
+            let mut lines = errors.lines().filter(|line| line.contains(what));
+            assert!(lines.all(|line| line.starts_with("tenant blue (generation 1): WARNING: ")), "{errors}");
         }
-        assert!(told.contains("tenant blue (generation 1): WARNING: plugin blue:attacker "), "{told}");
+        assert!(errors.contains("tenant blue (generation 1): WARNING: plugin blue:attacker "), "{errors}");
         // A tenant that does not start is named, too.
         policy(namespace, &tenant("blue", 7, "", "state = \"DIR/none/state\""));
         let serving = Serving::launch(namespace, &flowgate(), &[]);

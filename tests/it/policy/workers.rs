@@ -19,8 +19,8 @@ fn workers(serving: &Serving) -> Vec<i32> {
 
 /// Returns the state of the service.
 fn status(serving: &Serving) -> Value {
-    let told = serving.ask(&["status", "-o", "json"]);
-    serde_json::from_str(&told.text()).unwrap_or_else(|error| panic!("{error}: {told:?}"))
+    let answer = serving.ask(&["status", "-o", "json"]);
+    serde_json::from_str(&answer.text()).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
 
 /// A worker that somebody kills is started again, and everything says so. The other tenant keeps its worker.
@@ -37,9 +37,9 @@ fn the_end_of_a_worker_is_told_and_it_is_started_again() {
         }
         let isolation = &before["isolation"];
         assert!(isolation["filter"] == true && isolation["not-dumpable"] == true, "{before}");
-        let told = serving.ask(&["status"]).text();
-        let held = told.lines().last().unwrap();
-        assert!(held.starts_with("isolation: ") && held.contains("filter, "), "{told}");
+        let answer = serving.ask(&["status"]).text();
+        let held = answer.lines().last().unwrap();
+        assert!(held.starts_with("isolation: ") && held.contains("filter, "), "{answer}");
         // Landlock is in the kernel's own list wherever it can be used.
         let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
         if modules.split(',').any(|module| module.trim() == "landlock") {
@@ -78,8 +78,11 @@ fn the_end_of_a_worker_is_told_and_it_is_started_again() {
             "starting took some time of both: {after}"
         );
         assert_eq!(after["tenants"][0]["state"], "running", "the tenant has not ended: {after}");
-        let told = serving.ask(&["status", "blue"]).text();
-        assert!(told.contains("  worker: running, 1 restarts, ") && told.contains(", last end: signal (SIG"), "{told}");
+        let answer = serving.ask(&["status", "blue"]).text();
+        assert!(
+            answer.contains("  worker: running, 1 restarts, ") && answer.contains(", last end: signal (SIG"),
+            "{answer}"
+        );
         // It is of use again.
         entries::insert(namespace, &flow(7, 70));
         serving.until("it is shown", || output(&serving, "blue").contains("sport=70 "));

@@ -22,33 +22,33 @@ fn commands_that_act_are_refused() {
             assert_eq!((replayed.text().as_str(), replayed.status), ("", 1), "{command}");
             assert!(replayed.errors().contains("nothing in it can be acted on"), "{command}: {}", replayed.errors());
         }
-        let told = |line: &str| {
+        let failure = |line: &str| {
             let outcome = run(&flowgate(), &file, line);
             assert_eq!(outcome.text(), "", "{line}");
             (outcome.status, outcome.errors())
         };
-        let (status, text) = told("replay FILE -- -E");
+        let (status, text) = failure("replay FILE -- -E");
         assert!(status == 1 && text.contains("is of a dump of flows") && text.contains("use -L\n"), "{text}");
-        let (status, text) = told("replay FILE -- -L expect");
+        let (status, text) = failure("replay FILE -- -L expect");
         assert!(status == 1 && text.contains("is of a dump of flows"), "{text}");
-        let (status, text) = told("replay FILE -- -L -z");
+        let (status, text) = failure("replay FILE -- -L -z");
         assert!(status == 1 && text.contains("-z"), "{text}");
-        let (status, text) = told("replay FILE -- -L -s nonsense");
+        let (status, text) = failure("replay FILE -- -L -s nonsense");
         assert!(status == 2 && text.contains("nonsense"), "{text}");
-        let (status, text) = told("replay FILE --speed never");
+        let (status, text) = failure("replay FILE --speed never");
         assert!(status == 2 && text.contains("a speed is"), "{text}");
-        let (status, text) = told("record --max-size many FILE");
+        let (status, text) = failure("record --max-size many FILE");
         assert!(status == 2 && text.contains("it takes a size such as \"64MiB\""), "{text}");
-        let (status, text) = told("record --show - -- -L");
+        let (status, text) = failure("record --show - -- -L");
         assert!(status == 1 && text.contains("no place for --show"), "{text}");
-        let (status, text) = told("replay /nonexistent/file");
+        let (status, text) = failure("replay /nonexistent/file");
         assert!(status == 1 && text.contains("cannot open the recording /nonexistent/file"), "{text}");
-        let (status, text) = told("record /nonexistent/file -- -L");
+        let (status, text) = failure("record /nonexistent/file -- -L");
         assert!(status == 1 && text.contains("cannot create the recording /nonexistent/file"), "{text}");
-        let (status, text) = told("record /dev/full -- -L");
+        let (status, text) = failure("record /dev/full -- -L");
         assert!(status == 1 && text.contains("No space left on device"), "{text}");
         std::fs::write(&file, "no recording").expect("a file");
-        let (status, text) = told("replay FILE");
+        let (status, text) = failure("replay FILE");
         assert!(status == 1 && text.contains("this is no recording"), "{text}");
     });
 }

@@ -146,13 +146,13 @@ fn what_would_run_is_explained() {
         assert!(text.contains(part), "{part} in {text}");
     }
     let json = flowgate().must(&["run", path.to_str().unwrap(), "--explain", "-o", "json"]);
-    let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(told["stages"][1]["limits"]["memory"], "8MiB");
-    assert_eq!(told["stages"][1]["sha256"].as_str().map(str::len), Some(64));
-    assert_eq!(told["stages"][1]["options"][0]["value"], "1000000");
-    assert_eq!(told["stages"][1]["on-error"], "skip");
-    assert_eq!(told["sinks"][0]["kind"], "tcp");
-    assert_eq!(told["format"]["name"], "text");
+    let explained: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(explained["stages"][1]["limits"]["memory"], "8MiB");
+    assert_eq!(explained["stages"][1]["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(explained["stages"][1]["options"][0]["value"], "1000000");
+    assert_eq!(explained["stages"][1]["on-error"], "skip");
+    assert_eq!(explained["sinks"][0]["kind"], "tcp");
+    assert_eq!(explained["format"]["name"], "text");
 }
 
 /// A command line and an equivalent pipeline file are explained as the same pipeline.

@@ -1,6 +1,6 @@
 //! A full table, a large table, and output that is read slowly.
 
-use crate::scale::{alone, flowgate, flows, running, told};
+use crate::scale::{alone, flowgate, flows, reported_count, running};
 use flowgate_test_support::{Limit, Namespace, entries};
 use std::io::Read;
 
@@ -83,7 +83,7 @@ fn a_million_flows_in_constant_memory() {
             assert!(peak > 1000 && peak < 48 << 10, "{line}: {peak} KiB");
         }
         let (lines, peak, errors) = watched("-D -p udp");
-        assert_eq!((lines, told(&errors), entries::count(namespace)), (MANY as usize, MANY as usize, 0));
+        assert_eq!((lines, reported_count(&errors), entries::count(namespace)), (MANY as usize, MANY as usize, 0));
         assert!(peak > 1000 && peak < 48 << 10, "{peak} KiB");
     });
 }

@@ -17,7 +17,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Returns the number before ` flow entries have been ...` on standard error.
-fn told(errors: &str) -> usize {
+fn reported_count(errors: &str) -> usize {
     let line =
         errors.lines().find(|line| line.contains("flow entries have been")).unwrap_or_else(|| panic!("{errors}"));
     let words: Vec<&str> = line.split_whitespace().collect();

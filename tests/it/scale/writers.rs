@@ -1,6 +1,6 @@
 //! Concurrent writers: entries that another one has changed in the meantime are skipped, and nothing is reported twice.
 
-use crate::scale::{alone, flowgate, flows, told, words};
+use crate::scale::{alone, flowgate, flows, reported_count, words};
 use flowgate_test_support::{Namespace, Program, entries};
 use std::{collections::BTreeSet, thread};
 
@@ -21,7 +21,7 @@ fn deletes_race_with_each_other() {
         let mut sum = 0;
         for outcome in &outcomes {
             let text = outcome.text();
-            assert_eq!(text.lines().count(), told(&outcome.errors()), "{}", outcome.errors());
+            assert_eq!(text.lines().count(), reported_count(&outcome.errors()), "{}", outcome.errors());
             // One that comes too late finds nothing, which is status 1.
             assert_eq!(outcome.status, i32::from(text.is_empty()), "{}", outcome.errors());
             sum += text.lines().count();
@@ -46,8 +46,8 @@ fn an_update_races_with_a_delete() {
         // If the deletion finished before the update saw any entry, the update finds nothing, which is status 1.
         let nothing = i32::from(updated.text().is_empty());
         assert_eq!((deleted.status, updated.status), (0, nothing), "{}{}", deleted.errors(), updated.errors());
-        assert_eq!(told(&deleted.errors()), MANY as usize);
-        assert_eq!(updated.text().lines().count(), told(&updated.errors()));
+        assert_eq!(reported_count(&deleted.errors()), MANY as usize);
+        assert_eq!(updated.text().lines().count(), reported_count(&updated.errors()));
         assert_eq!(entries::count(namespace), 0);
     });
 }
@@ -69,7 +69,7 @@ fn a_delete_races_with_a_writer_of_others() {
         // A listing of a table that changes may miss some entries, but the command never deletes others.
         assert!(deleted.text().lines().all(|line| line.contains("src=10.1.")));
         let rest = flowgate().must(&["-L", "-s", "10.1.0.0/16"]).lines().count();
-        assert_eq!(told(&deleted.errors()) + rest, MANY as usize);
+        assert_eq!(reported_count(&deleted.errors()) + rest, MANY as usize);
         assert_eq!(entries::count(namespace) - rest, MANY as usize);
     });
 }

@@ -173,7 +173,7 @@ fn signals_give_the_terminal_back() {
 }
 
 #[test]
-fn a_failure_gives_the_terminal_back_and_is_told() {
+fn a_failure_gives_the_terminal_back_and_is_reported() {
     Namespace::run(|namespace| {
         let _traffic = three_flows(namespace, true);
         let plugin = flowgate_test_support::plugins::built("hostile");

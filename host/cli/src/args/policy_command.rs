@@ -4,9 +4,9 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use super::plugin_command::Report;
 
-/// The service to contact, and the output format. The comments are their help.
+/// Arguments of all commands that contact the service. The comments are their help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct Addressee {
+pub struct ServiceArgs {
     /// The control socket of the service
     #[arg(long, value_name = "SOCKET", default_value = flowgate_policy::file::SOCKET, value_hint = clap::ValueHint::FilePath)]
     pub socket: PathBuf,
@@ -15,12 +15,12 @@ pub struct Addressee {
     pub output: Report,
 }
 
-/// A command for one tenant. The comments are its help.
+/// Arguments of a command for one tenant. The comments are their help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct Order {
+pub struct TenantArgs {
     /// The service
     #[command(flatten)]
-    pub to: Addressee,
+    pub service: ServiceArgs,
     /// The tenant
     #[arg(value_hint = clap::ValueHint::Other)]
     pub tenant: String,
@@ -64,23 +64,23 @@ pub enum PolicyCommand {
     Status {
         /// The service
         #[command(flatten)]
-        to: Addressee,
+        service: ServiceArgs,
         /// Only this tenant
         #[arg(value_hint = clap::ValueHint::Other)]
         tenant: Option<String>,
     },
     /// Stop a tenant's events and actions until it is resumed
-    Pause(Order),
+    Pause(TenantArgs),
     /// Resume a tenant that was paused, has ended, or has a quarantined plugin; a resync makes up for missed events
-    Resume(Order),
+    Resume(TenantArgs),
     /// Pause a tenant until the policy is reloaded
-    Quarantine(Order),
+    Quarantine(TenantArgs),
     /// Reload the policy file; if it has mistakes, or no tenant starts, the old one stays in force, and the exit status
     /// is 1
     Reload {
         /// The service
         #[command(flatten)]
-        to: Addressee,
+        service: ServiceArgs,
         /// Leave out this tenant: it ends, and the others are replaced
         #[arg(long, value_name = "TENANT")]
         without: Option<String>,

@@ -95,8 +95,8 @@ impl CommandLine {
         privilege_profile::of(&self.name, &self.invocation, file)
     }
 
-    /// Returns true if the command ends gracefully after a signal: it completes the line, the actions in progress or the stream,
-    /// or closes the screen. All other commands are ended by the signal's default action.
+    /// Returns true if the command ends gracefully after a signal: it completes the line, the actions in progress or
+    /// the stream, or closes the screen. All other commands are ended by the signal's default action.
     #[must_use]
     pub fn ends_gracefully(&self) -> bool {
         match &self.invocation {

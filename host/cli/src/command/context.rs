@@ -238,10 +238,10 @@ pub(super) fn loader(labels: Vec<Label>, users: bool, local_time: bool) -> Resul
 /// # Errors
 /// [`LoadError::Engine`] if they cannot run at all.
 pub(super) fn tell_execution(engine: &PluginEngine) -> Result<(), LoadError> {
-    static TOLD: Once = Once::new();
+    static REPORTED: Once = Once::new();
     let execution = engine.execution()?;
     if execution.is_slowed() {
-        TOLD.call_once(|| report::line(&format!("NOTICE: Plugins from files run as {execution}.")));
+        REPORTED.call_once(|| report::line(&format!("NOTICE: Plugins from files run as {execution}.")));
     }
     Ok(())
 }

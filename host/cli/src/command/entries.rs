@@ -110,7 +110,7 @@ impl Job<'_> {
         };
         result.map_err(|error| CommandError::of_run(row, error))?;
         if let Some(counts) = pipeline.resync_counts() {
-            tell(tally, counts);
+            report_gaps(tally, counts);
         }
         if loading != Loading::No {
             return Ok(Exit::Success);
@@ -174,7 +174,7 @@ pub(super) fn summarize(row: &Row, done: u64, shown: u64) -> Exit {
 }
 
 /// Prints the numbers of lost and of recovered events.
-pub(super) fn tell(tally: Tally, counts: ResyncCounts) {
+pub(super) fn report_gaps(tally: Tally, counts: ResyncCounts) {
     let ResyncCounts { resyncs, new, update, destroy } = counts;
     report::banner(&format!(
         "{} gaps, {} events known to be lost; {resyncs} resyncs made up for them by {new} NEW, {update} UPDATE and \

@@ -86,7 +86,7 @@ pub(super) fn run(
     // This is done even if the pipeline failed, so that the file ends with a whole packet.
     recorder.finish()?;
     let exit = result?;
-    tell(recorder.count());
+    report_count(recorder.count());
     Ok(if exit == Exit::Success { Exit::Stopped } else { exit })
 }
 
@@ -124,7 +124,7 @@ fn output(path: &Path, show: bool) -> Result<BlockingFile, CommandError> {
 /// Records without showing anything.
 fn write(row: &Row, recorder: &mut Recorder<BlockingFile>) -> Result<Exit, CommandError> {
     let terminal = io::stderr().is_terminal();
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let mut datagram = Datagram::new();
     let mut gaps = 0;
     let result = loop {
@@ -138,8 +138,8 @@ fn write(row: &Row, recorder: &mut Recorder<BlockingFile>) -> Result<Exit, Comma
             gaps = count.gaps;
             report::gap();
         }
-        if terminal && told.elapsed() >= PROGRESS {
-            told = Instant::now();
+        if terminal && reported.elapsed() >= PROGRESS {
+            reported = Instant::now();
             // A progress line that cannot be written does not end the recording.
             let _ = write!(io::stderr(), "\r{} messages, {} bytes", count.messages, count.bytes);
         }
@@ -151,7 +151,7 @@ fn write(row: &Row, recorder: &mut Recorder<BlockingFile>) -> Result<Exit, Comma
 }
 
 /// Prints the final line.
-fn tell(count: RecordingStats) {
+fn report_count(count: RecordingStats) {
     let RecordingStats { messages, gaps, bytes, full, .. } = count;
     let mut text = format!("{messages} messages have been recorded, {bytes} bytes");
     if gaps > 0 {

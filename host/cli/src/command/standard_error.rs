@@ -214,9 +214,12 @@ mod tests {
         for _ in 0..fitting {
             assert_eq!(receive.recv().unwrap(), line);
         }
-        let told = String::from_utf8(receive.recv().unwrap()).unwrap();
+        let notice = String::from_utf8(receive.recv().unwrap()).unwrap();
         let dropped = 1000 - fitting;
-        assert_eq!(told, format!("WARNING: {dropped} lines were dropped here, because nobody read standard error.\n"));
+        assert_eq!(
+            notice,
+            format!("WARNING: {dropped} lines were dropped here, because nobody read standard error.\n")
+        );
         // From now on, texts are taken as before.
         buffer.write(b"next\n");
         assert_eq!(receive.recv().unwrap(), b"next\n");

@@ -251,7 +251,7 @@ fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
                 .spawn()
                 .unwrap();
             let (lines, reader) = reading(child.stdout.take().unwrap());
-            let (told, errors) = reading(child.stderr.take().unwrap());
+            let (messages, errors) = reading(child.stderr.take().unwrap());
             // A tick occurs between two flows. Flows created before the listener has joined are not reported. All of
             // these actions are refused and reported, which shows that they were attempted.
             let (first, mut out, mut refused) = (port, 0, false);
@@ -260,9 +260,9 @@ fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
                 entries::insert(namespace, &format!("-t 5 -p udp -s 10.9.9.9 -d 10.9.9.8 --sport {port} --dport 53"));
                 std::thread::sleep(Duration::from_millis(110));
                 out = lines.lock().unwrap().lines().count();
-                let told = told.lock().unwrap();
-                refused = told.contains("WARNING: plugin ");
-                assert!(port < first + 1000, "{when} {what} {rows}: {out} events came out: {told}");
+                let messages = messages.lock().unwrap();
+                refused = messages.contains("WARNING: plugin ");
+                assert!(port < first + 1000, "{when} {what} {rows}: {out} events came out: {messages}");
             }
             let usage = Usage::of(&child);
             child.kill().unwrap();

@@ -74,14 +74,14 @@ fn inspect(what: &str, bytes: &[u8], memory: u64) -> String {
 #[test]
 fn heavy_code_takes_bounded_memory_or_is_not_compiled() {
     for kind in &KINDS {
-        let told = inspect(kind.name, &kind.plugin(kind.most), COMPILING);
-        assert!(told.contains("runs here   yes"), "{}: {told}", kind.name);
+        let output = inspect(kind.name, &kind.plugin(kind.most), COMPILING);
+        assert!(output.contains("runs here   yes"), "{}: {output}", kind.name);
         // A tenth more than the maximum, and three times as much.
         for times in [kind.most * 11 / 10, kind.most * 3] {
-            let told = inspect(kind.name, &kind.plugin(times), LOOKING);
+            let output = inspect(kind.name, &kind.plugin(times), LOOKING);
             assert!(
-                told.contains("units of weight in a function") || told.contains("a function of "),
-                "{}: {told}",
+                output.contains("units of weight in a function") || output.contains("a function of "),
+                "{}: {output}",
                 kind.name
             );
         }
@@ -102,7 +102,7 @@ fn very_many_functions_take_bounded_memory_or_are_not_compiled() {
         let bodies = wasm::code(std::iter::repeat_n(&[0, 0x0b][..], count));
         let plugin = wasm::with_module(&sound, &[types, functions, bodies], 0);
         let memory = if words.contains("yes") { COMPILING } else { LOOKING };
-        let told = inspect(&format!("{count} functions of {parameters}"), &plugin, memory);
-        assert!(told.contains(words), "{count} {parameters}: {told}");
+        let output = inspect(&format!("{count} functions of {parameters}"), &plugin, memory);
+        assert!(output.contains(words), "{count} {parameters}: {output}");
     }
 }

@@ -185,8 +185,8 @@ fn annotations_are_cleaned() {
 
 #[test]
 fn what_was_not_granted_is_refused_and_told_once() {
-    static TOLD: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
-    let warnings = Warnings::new(|warning| TOLD.lock().unwrap().push(warning.to_string()));
+    static WARNINGS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let warnings = Warnings::new(|warning| WARNINGS.lock().unwrap().push(warning.to_string()));
     let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0)).with_warnings(warnings);
     let mut stage = started(&hostile(), &[("do", "ungranted")]).unwrap();
     for _ in 0..2 {
@@ -195,12 +195,12 @@ fn what_was_not_granted_is_refused_and_told_once() {
         assert_eq!(rows, batch(10), "the flows themselves go on");
     }
     assert_eq!((executor.refused(), executor.done()), (20, 0));
-    let told = TOLD.lock().unwrap();
-    assert_eq!(told.len(), 1, "{told:?}");
+    let received = WARNINGS.lock().unwrap();
+    assert_eq!(received.len(), 1, "{received:?}");
     assert!(
-        told[0].contains("hostile.wasm asked to delete")
-            && told[0].contains("not granted; refused. To allow it: --grant delete"),
-        "{told:?}"
+        received[0].contains("hostile.wasm asked to delete")
+            && received[0].contains("not granted; refused. To allow it: --grant delete"),
+        "{received:?}"
     );
 }
 

@@ -68,8 +68,8 @@ pub(crate) fn a_worker_has_nothing() {
         ] {
             assert_eq!(limit(name), value, "{limits}");
         }
-        // The program's own 48 MiB, the plugin's memory and output, its memory twice, its state twice; and twice the code,
-        // which is below 4 MiB.
+        // The program's own 48 MiB, the plugin's memory and output, its memory twice, its state twice; and twice the
+        // code, which is below 4 MiB.
         let least = (48 << 20) + (17 << 20) + (32 << 20) + (128 << 10);
         assert!((least..least + (8 << 20)).contains(&limit("Max data size")), "{limits}");
         assert!(limit("Max address space") < 128 << 30, "{limits}");

@@ -120,8 +120,8 @@ impl Serving {
 
     /// Returns the status of a tenant.
     pub(crate) fn status(&self, tenant: &str) -> Value {
-        let told: Value = serde_json::from_str(&self.ask(&["status", tenant, "-o", "json"]).text()).unwrap();
-        told["tenants"][0].clone()
+        let status: Value = serde_json::from_str(&self.ask(&["status", tenant, "-o", "json"]).text()).unwrap();
+        status["tenants"][0].clone()
     }
 
     /// Waits until a condition holds.

@@ -37,8 +37,8 @@ pub fn create(entry: FlowEntry<'_>, if_exists: IfExists) -> Result<Request, Enco
     encode_create(entry, if_exists, None)
 }
 
-/// Encodes a request to create or update a flow as [`create`] does, with the id of the flow that would be updated, if it
-/// is given, see [`update_with_id`].
+/// Encodes a request to create or update a flow as [`create`] does, with the id of the flow that would be updated, if
+/// it is given, see [`update_with_id`].
 pub(crate) fn create_or_update_with_id(entry: FlowEntry<'_>) -> Result<Request, EncodeError> {
     encode_create(entry, IfExists::Update, id(&entry))
 }
@@ -74,8 +74,8 @@ pub fn update(of: FlowEntry<'_>, values_of: FlowEntry<'_>) -> Result<Request, En
     encode_update(of, values_of, None)
 }
 
-/// Encodes an update as [`update`] does, with the id of `of`, if it has one. The kernel ignores the id of an update; it is
-/// for a process that compares it before it updates the flow.
+/// Encodes an update as [`update`] does, with the id of `of`, if it has one. The kernel ignores the id of an update; it
+/// is for a process that compares it before it updates the flow.
 pub(crate) fn update_with_id(of: FlowEntry<'_>, values_of: FlowEntry<'_>) -> Result<Request, EncodeError> {
     encode_update(of, values_of, id(&of))
 }

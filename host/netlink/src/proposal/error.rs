@@ -34,7 +34,7 @@ pub enum ProposalError {
         /// The flags.
         flags: u16,
     },
-    /// `nlmsg_seq` is not 0: whoever sends the request numbers it.
+    /// `nlmsg_seq` is not 0: the process that sends the request numbers it.
     #[error("sequence number {sequence} is not 0")]
     Sequence {
         /// The number.
@@ -164,7 +164,8 @@ pub enum ProposalError {
         /// The protocol of the reply tuple.
         reply: u8,
     },
-    /// A status that the encoder does not write: without CONFIRMED, or in a creation with a bit that the kernel refuses.
+    /// A status that the encoder does not write: without CONFIRMED, or in a creation with a bit that the kernel
+    /// refuses.
     #[error("status {status:#x}: such a request has the bit CONFIRMED and none of {forbidden:#x}")]
     Status {
         /// The status.

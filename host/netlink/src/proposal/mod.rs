@@ -1,18 +1,18 @@
 //! Requests that are proposed by a process that is not trusted.
 //!
 //! Such a process encodes an action as a request to the kernel, with the encoder that is here ([`propose`]), and sends
-//! the bytes to a process that may change the table. That one reads them ([`read`]), judges the row, and sends the kernel
-//! a request that it has encoded itself: no byte of the proposal reaches the kernel.
+//! the bytes to a process that may change the table. That one reads them ([`read`]), judges the row, and sends the
+//! kernel a request that it has encoded itself: no byte of the proposal reaches the kernel.
 //!
 //! Reading is strict, since it is the boundary. Everything is refused that the encoder does not make: an unknown,
 //! repeated, misplaced or superfluous attribute, a length, flag or value that it does not write, padding that is not 0,
 //! and a request without a complete original tuple (the kernel takes a deletion without one as a request to delete the
-//! whole table). What is accepted is one row, which is encoded as the same bytes again: a request has one meaning, and a
-//! meaning one request. The attributes of security modules (CTA_SECMARK, CTA_SECCTX) are never encoded, and thus unknown.
-//! CTA_TUPLE_MASTER is accepted, since plugins may ask for it: who judges the row refuses it with its reason.
+//! whole table). What is accepted is one row, which is encoded as the same bytes again: a request has one meaning, and
+//! a meaning one request. The attributes of security modules (CTA_SECMARK, CTA_SECCTX) are never encoded, and thus
+//! unknown. CTA_TUPLE_MASTER is accepted, since plugins may ask for it: who judges the row refuses it with its reason.
 //!
-//! Nothing is allocated but the row, which is smaller than [`MAX_LENGTH`] and some 40 columns of one element, and the work
-//! is proportional to the length of the request.
+//! Nothing is allocated but the row, which is smaller than [`MAX_LENGTH`] and some 40 columns of one element, and the
+//! work is proportional to the length of the request.
 
 mod error;
 mod row;
@@ -38,9 +38,9 @@ pub const MIN_LENGTH: usize = MESSAGE_HEADER + NETFILTER_HEADER;
 /// Maximum length of a request that is read, in bytes.
 ///
 /// The longest one that the encoder makes of a row whose texts are not longer than the kernel's has 912 bytes: the
-/// creation or update of a TCP flow of IPv6 with all that can be requested, of which 284 are a helper with its name and 256 bytes of
-/// data, 168 are the tuples, 128 the translations, 92 the tuple of an ICMPv6 master with its zone, and 40 the labels and
-/// their mask. The rest up to a round number admits one more field without a change of the protocol.
+/// creation or update of a TCP flow of IPv6 with all that can be requested, of which 284 are a helper with its name and
+/// 256 bytes of data, 168 are the tuples, 128 the translations, 92 the tuple of an ICMPv6 master with its zone, and 40
+/// the labels and their mask. The rest up to a round number admits one more field without a change of the protocol.
 pub const MAX_LENGTH: usize = 1024;
 
 /// What a process proposes to do.

@@ -99,7 +99,8 @@ impl Rows<'_> {
         column
     }
 
-    /// Returns a table of one row with content for all fields, of which it has some. With `complete` it has both tuples.
+    /// Returns a table of one row with content for all fields, of which it has some. With `complete` it has both
+    /// tuples.
     pub fn row(&mut self, family: u8, number: u8, complete: bool) -> Flows {
         let mut flows = Flows {
             length: 1,

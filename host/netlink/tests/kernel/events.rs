@@ -59,7 +59,7 @@ fn events_of_one_flow() {
 }
 
 #[test]
-fn an_overrun_is_told() {
+fn an_overrun_is_reported() {
     Namespace::run(|_| {
         let options = SocketOptions { groups: group::NEW, receive_buffer: Some(20 * 1024), ..SocketOptions::default() };
         let listener = Socket::open(&options).unwrap();

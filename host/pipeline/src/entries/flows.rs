@@ -126,7 +126,7 @@ impl Entries for Flows {
     }
 
     fn make_up(&mut self, decoder: &mut FlowDecoder, resync: &mut Resync<'_>, most: usize) -> bool {
-        resync.tell(decoder, self, most)
+        resync.push_synthetic(decoder, self, most)
     }
 
     fn process(

@@ -6,8 +6,8 @@ use flowgate_runtime::deadline::Watch;
 
 /// Performs actions in another process, which decides about them.
 pub trait Delegate<T> {
-    /// Performs the actions that a stage requests. Returns a result ([`flowgate_model::result`]) and an error number for
-    /// each, in order; missing ones count as refused.
+    /// Performs the actions that a stage requests. Returns a result ([`flowgate_model::result`]) and an error number
+    /// for each, in order; missing ones count as refused.
     fn perform(
         &mut self,
         watch: &mut Watch,

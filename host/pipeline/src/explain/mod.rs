@@ -371,14 +371,14 @@ fn explain_sink(spec: &SinkSpec, live: bool) -> SinkExplanation {
         }
         SinkKind::Unix(path) => ("unix", path.display().to_string(), buffer()),
         SinkKind::Tcp(address) => ("tcp", address.clone(), buffer()),
-        SinkKind::Syslog { target, facility, severity, app_name, longest } => {
+        SinkKind::Syslog { target, facility, severity, app_name, max_message } => {
             let to = match target {
                 Target::Local(path) => path.display().to_string(),
                 Target::Udp(address) => format!("udp://{address}"),
                 Target::Tcp(address) => format!("tcp://{address}"),
             };
             let mut details = vec![format!(
-                "facility {facility}, severity {severity}, app-name {app_name}, messages of at most {longest} bytes"
+                "facility {facility}, severity {severity}, app-name {app_name}, messages of at most {max_message} bytes"
             )];
             details.extend(buffer());
             ("syslog", to, details)

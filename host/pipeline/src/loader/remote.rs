@@ -15,7 +15,7 @@ use flowgate_runtime::{
 /// The entries of a plugin's state.
 pub type StateEntries = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Receives what plugins tell their host, each with its name.
+/// Receives what plugins pass to their host, each with its name.
 pub trait ServiceReceiver: Send + Sync {
     /// Receives a line of a plugin's log.
     fn log(&self, plugin: &str, level: u8, message: &str);

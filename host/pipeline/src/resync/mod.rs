@@ -201,7 +201,7 @@ impl<'a> Resync<'a> {
     }
 
     /// Returns true if this message of the stream is the expected barrier. The differences found before it can then be
-    /// reported ([`Resync::tell`]), and after that the next part can be read ([`Resync::advance`]).
+    /// reported ([`Resync::push_synthetic`]), and after that the next part can be read ([`Resync::advance`]).
     pub fn reached(&mut self, sequence: u32) -> bool {
         if self.part.as_ref().is_none_or(|part| part.barrier != sequence) {
             return false;
@@ -211,7 +211,7 @@ impl<'a> Resync<'a> {
     }
 
     /// Fills an empty batch with events that make up for lost ones; returns `false` if there are no more for now.
-    pub fn tell(&mut self, decoder: &mut FlowDecoder, flows: &mut Flows, most: usize) -> bool {
+    pub fn push_synthetic(&mut self, decoder: &mut FlowDecoder, flows: &mut Flows, most: usize) -> bool {
         let Some(part) = &mut self.reporting else { return false };
         let received = now();
         while (flows.length as usize) < most

@@ -93,7 +93,7 @@ impl Fake {
         assert!(!resync.reached(self.marks.get() + 1) && resync.reached(self.marks.get()));
         loop {
             let mut flows = Flows::default();
-            if !resync.tell(&mut decoder, &mut flows, 2) {
+            if !resync.push_synthetic(&mut decoder, &mut flows, 2) {
                 break;
             }
             flowgate_model::batch::check(&flows).unwrap();
@@ -219,7 +219,7 @@ fn another_gap_begins_again() {
 }
 
 #[test]
-fn a_gap_before_the_table_was_taken_in_has_all_of_it_told() {
+fn a_gap_before_the_table_was_taken_in_has_all_of_it_reported() {
     let fake = Fake::default();
     fake.set(&[(1, 0), (2, 0)]);
     let mut resync = fake.follow(ALL);

@@ -65,7 +65,7 @@ pub enum SinkKind {
         /// APP-NAME of each message.
         app_name: String,
         /// The maximum length of a message in bytes.
-        longest: usize,
+        max_message: usize,
     },
 }
 
@@ -147,8 +147,8 @@ impl SinkSpec {
             }
             SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, warnings.clone())?),
             SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, warnings.clone())?),
-            SinkKind::Syslog { target, facility, severity, app_name, longest } => {
-                let syslog = Syslog::new(target.clone(), *facility, *severity, app_name, *longest);
+            SinkKind::Syslog { target, facility, severity, app_name, max_message } => {
+                let syslog = Syslog::new(target.clone(), *facility, *severity, app_name, *max_message);
                 Box::new(Outbox::start(syslog, buffer, stop, warnings.clone())?)
             }
         };

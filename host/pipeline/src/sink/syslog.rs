@@ -74,18 +74,18 @@ pub struct Syslog {
     target: Target,
     priority: u8,
     app_name: String,
-    longest: usize,
+    max_message: usize,
     /// Number of messages that were too long, and were cut.
     cut: Arc<AtomicU64>,
 }
 
 impl Syslog {
     /// Returns a transport for messages of this facility and severity, by number, from a program of this name, with a
-    /// maximum length of `longest` bytes.
+    /// maximum length of `max_message` bytes.
     #[must_use]
-    pub fn new(target: Target, facility: u8, severity: u8, app_name: &str, longest: usize) -> Self {
+    pub fn new(target: Target, facility: u8, severity: u8, app_name: &str, max_message: usize) -> Self {
         let priority = facility.min(23) * 8 + severity.min(7);
-        Syslog { target, priority, app_name: app_name.into(), longest, cut: Arc::default() }
+        Syslog { target, priority, app_name: app_name.into(), max_message, cut: Arc::default() }
     }
 
     /// Returns the message for a line.
@@ -94,9 +94,9 @@ impl Syslog {
         let (priority, app, process) = (self.priority, &self.app_name, std::process::id());
         let mut message = format!("<{priority}>1 {now:.6} {host} {app} {process} - - ").into_bytes();
         message.extend_from_slice(line);
-        if message.len() > self.longest {
+        if message.len() > self.max_message {
             self.cut.fetch_add(1, Ordering::Relaxed);
-            let mut end = self.longest;
+            let mut end = self.max_message;
             // Does not cut within a UTF-8 character.
             while end > 0 && message.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
                 end -= 1;
@@ -159,7 +159,7 @@ impl Transport for Syslog {
 
     fn remark(&self) -> Option<String> {
         let cut = self.cut.load(Ordering::Relaxed);
-        (cut > 0).then(|| format!("{cut} lines were cut, because a message has at most {} bytes.", self.longest))
+        (cut > 0).then(|| format!("{cut} lines were cut, because a message has at most {} bytes.", self.max_message))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Entries as JSON, as the stock plugin `json` formats them (`docs/JSON.md`), in ordinary Rust: whoever holds the guard
-//! runs no WebAssembly, and nothing that a plugin returns can make the format of the audit fail.
+//! Entries as JSON, as the stock plugin `json` formats them (`docs/JSON.md`), in ordinary Rust: the process with the
+//! guard runs no WebAssembly, and nothing that a plugin returns can make the format of the audit fail.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,8 @@
 //! The audit: each action, allowed or refused, as a JSON object on its own line. The intent is written before the
 //! kernel is asked and the result afterwards, so that a crash loses at most results.
 //!
-//! * [`mod@entry`] formats an entry; [`filter`] searches for lines; [`share`] limits how much of it each tenant may fill.
+//! * [`mod@entry`] formats an entry; [`filter`] searches for lines; [`share`] limits how much of it each tenant may
+//!   fill.
 
 pub mod entry;
 pub mod filter;
@@ -302,7 +303,7 @@ mod tests {
                 trust: flowgate_base::files::Trust::Exclusive,
             };
             let audit =
-                Audit::open(options, Duration::from_secs(3600), Warnings::new(|told| panic!("{told}"))).unwrap();
+                Audit::open(options, Duration::from_secs(3600), Warnings::new(|warning| panic!("{warning}"))).unwrap();
             let [old, next, last] = [length, 2 << 20, 100].map(|length| line(&audit, length));
             audit.write(&[old]).unwrap();
             // The first of these puts the old one aside, and the second one would put the first one aside.

@@ -1,8 +1,8 @@
 //! Delivery of the stream to tenants: only their own flows, through a bounded queue, with a bounded output.
 //!
-//! * [`scope_filter`] keeps the messages about flows of a scope, [`listing`] reads the table for several tenants at once,
-//!   [`queue`] holds messages until the tenant takes them, [`output`] limits its output, [`reserve`] leaves room for
-//!   the audit.
+//! * [`scope_filter`] keeps the messages about flows of a scope, [`listing`] reads the table for several tenants at
+//!   once, [`queue`] holds messages until the tenant takes them, [`output`] limits its output, [`reserve`] leaves room
+//!   for the audit.
 
 pub mod listing;
 pub mod output;

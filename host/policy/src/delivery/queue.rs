@@ -44,7 +44,7 @@ struct Inner {
     /// The waiting thread is woken from this number of bytes on.
     wake_at: usize,
     closed: bool,
-    /// True while whoever waits for messages is to stop waiting.
+    /// True while the thread that waits for messages is to stop waiting.
     interrupted: bool,
     received: u64,
     lost: u64,
@@ -303,7 +303,7 @@ impl QueueSource {
     }
 
     /// Reports a gap, and sets the earliest time of the next one.
-    fn told(&mut self) {
+    fn begin_gap(&mut self) {
         let now = Instant::now();
         let calm = self.next_gap.is_none_or(|next| now.saturating_duration_since(next) > BETWEEN.longest());
         self.gaps = if calm { 1 } else { self.gaps.saturating_add(1) };
@@ -324,7 +324,7 @@ impl Source for QueueSource {
                 && !self.exhausted()
             {
                 self.gap = None;
-                self.told();
+                self.begin_gap();
                 (datagram.gap, datagram.received, datagram.lost) = (true, received, lost);
                 return Ok(true);
             }

@@ -92,7 +92,7 @@ mod tests {
     fn what_would_take_of_the_reserve_is_dropped_and_said_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("blue.log");
-        for (reserve, written, told) in [(1, "1\n2\n3\n", 0), (u64::MAX, "", 1)] {
+        for (reserve, written, warned) in [(1, "1\n2\n3\n", 0), (u64::MAX, "", 1)] {
             let (kept, dropped, said) = <(Arc<Mutex<Vec<u8>>>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
             let count = said.clone();
             let warnings = Warnings::new(move |_| {
@@ -103,7 +103,7 @@ mod tests {
             sink.write(b"3\n").unwrap();
             assert_eq!(kept.lock().unwrap().as_slice(), written.as_bytes());
             let lines = 3 - written.lines().count() as u64;
-            assert_eq!((dropped.load(Ordering::Relaxed), said.load(Ordering::Relaxed)), (lines, told));
+            assert_eq!((dropped.load(Ordering::Relaxed), said.load(Ordering::Relaxed)), (lines, warned));
         }
     }
 

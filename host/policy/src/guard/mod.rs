@@ -1,7 +1,7 @@
 //! The guard of a tenant: it decides about each action of the tenant's plugins, and records it before and after.
 //!
-//! * `review` handles the actions of a call: `judge` has the rules for a single action, `mark_changes` a rule for several
-//!   of a call; [`reason`] has the reasons for refusals.
+//! * `review` handles the actions of a call: `judge` has the rules for a single action, `mark_changes` a rule for
+//!   several of a call; [`reason`] has the reasons for refusals.
 //! * [`ledger`] counts the entries that tenants have created.
 //! * `lookup` queries the kernel.
 
@@ -149,8 +149,8 @@ impl TenantGuard {
         }
     }
 
-    /// Judges actions that another process proposes: each has one row of values, which also names its flow. `unproposed`
-    /// says why some have none.
+    /// Judges actions that another process proposes: each has one row of values, which also names its flow.
+    /// `unproposed` says why some have none.
     #[must_use]
     pub fn of_proposals(mut self, unproposed: UnproposedActions) -> Self {
         (self.are_proposed, self.unproposed) = (true, unproposed);

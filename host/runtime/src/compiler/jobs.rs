@@ -90,15 +90,15 @@ mod tests {
 
     /// Begins a job on a thread. Returns a function that reports whether it has begun, and one that ends it.
     fn started(jobs: &'static Jobs, length: Length) -> (impl Fn() -> bool, impl FnOnce()) {
-        let ((tell, told), (end, ended)) = (channel(), channel::<()>());
+        let ((begin, begun), (end, ended)) = (channel(), channel::<()>());
         let thread = thread::spawn(move || {
             let _job = jobs.begin(length);
-            tell.send(()).unwrap();
+            begin.send(()).unwrap();
             let _ = ended.recv();
         });
         (
             // A job that may not begin does not begin however long one waits; a job that may begin does so eventually.
-            move || told.recv_timeout(Duration::from_secs(if length == Length::Long { 1 } else { 30 })).is_ok(),
+            move || begun.recv_timeout(Duration::from_secs(if length == Length::Long { 1 } else { 30 })).is_ok(),
             move || {
                 drop(end);
                 thread.join().unwrap();

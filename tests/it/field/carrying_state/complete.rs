@@ -211,7 +211,7 @@ fn case_19_a_zone_is_copied_without_an_editor() {
 }
 
 #[test]
-fn a_flow_whose_master_has_gone_is_loaded_and_told() {
+fn a_flow_whose_master_has_gone_is_loaded_and_reported() {
     Namespace::run(|namespace| {
         let child =
             "-A -t 3000 --master tcp,10.8.0.1,10.9.0.1,1,2 -s 10.8.0.1 -d 10.9.0.1 -p udp --sport 90 --dport 91";

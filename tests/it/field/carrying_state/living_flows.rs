@@ -12,7 +12,7 @@ fn flow() -> String {
 }
 
 /// Creates a flow, adds it again with `onto`, and checks the reported messages and the resulting flow.
-fn add(before: &str, onto: &str, told: &[&str], after: &[&str]) {
+fn add(before: &str, onto: &str, messages: &[&str], after: &[&str]) {
     Namespace::run(|namespace| {
         let tuple = if before.contains("-p ") { "" } else { TUPLE };
         assert_eq!(run(&flowgate(), &format!("-I -t 3000 {before} {tuple}")).status, 0, "{before}");
@@ -20,12 +20,12 @@ fn add(before: &str, onto: &str, told: &[&str], after: &[&str]) {
         let outcome = run(&flowgate(), &line);
         assert_eq!(
             (outcome.status, count(namespace)),
-            (i32::from(!told.is_empty()), 1),
+            (i32::from(!messages.is_empty()), 1),
             "{line}: {}",
             outcome.errors()
         );
-        for told in told {
-            assert!(outcome.errors().contains(told), "{told:?} is not told: {}", outcome.errors());
+        for message in messages {
+            assert!(outcome.errors().contains(message), "{message:?} is not reported: {}", outcome.errors());
         }
         let flow = flow();
         assert!(flow.contains(" -m 77"), "{flow}");
@@ -34,8 +34,8 @@ fn add(before: &str, onto: &str, told: &[&str], after: &[&str]) {
         }
         // The same from a file.
         let outcome = load(&flowgate(), &format!("\n{line}\n"), &[]);
-        assert_eq!(outcome.status, i32::from(!told.is_empty()), "{}", outcome.errors());
-        assert_eq!(outcome.errors().contains("in /dev/stdin, line 2"), !told.is_empty(), "{}", outcome.errors());
+        assert_eq!(outcome.status, i32::from(!messages.is_empty()), "{}", outcome.errors());
+        assert_eq!(outcome.errors().contains("in /dev/stdin, line 2"), !messages.is_empty(), "{}", outcome.errors());
         assert!(last_line(&outcome).ends_with(": 1 changed"), "{}", outcome.errors());
     });
 }

@@ -10,11 +10,11 @@ fn is_refused(lines: &[(&str, &str)]) {
     Namespace::run(|namespace| {
         fill(namespace);
         let before = table();
-        for (line, tells) in lines {
+        for (line, expected) in lines {
             for (name, program) in both() {
                 let outcome = program.run(&words(line));
                 assert!(refused(&outcome), "{name} {line}: {outcome:?}");
-                assert!(outcome.errors().contains(tells), "{name} {line}: {}", outcome.errors());
+                assert!(outcome.errors().contains(expected), "{name} {line}: {}", outcome.errors());
                 assert_eq!(table(), before, "{name} {line}");
             }
         }

@@ -5,7 +5,7 @@ use crate::field::flowgate;
 
 #[test]
 fn case_40_values_of_plugins_are_checked() {
-    for (words, tells) in [
+    for (words, expected) in [
         (&["-L", "--plugin", "x.wasm,bytes=1,bytes=2"][..], "'bytes' is given twice"),
         (&["-L", "--plugin", "x.wasm,bytes=1,b=2,bytes=1"], "'bytes' is given twice"),
         (&["-L", "--plugin", "x.wasm", "--grant", ""], "names no grant"),
@@ -22,7 +22,7 @@ fn case_40_values_of_plugins_are_checked() {
         (&["-L", "--netns", ""], "--netns takes"),
     ] {
         let outcome = flowgate().run(words);
-        assert!(refused(&outcome) && outcome.errors().contains(tells), "{words:?}: {outcome:?}");
+        assert!(refused(&outcome) && outcome.errors().contains(expected), "{words:?}: {outcome:?}");
     }
 }
 
@@ -31,7 +31,7 @@ fn case_40_a_pipeline_file_is_no_looser() {
     let directory = std::env::temp_dir().join(format!("flowgate-lines-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("p.toml");
-    for (text, tells) in [
+    for (text, expected) in [
         ("[source]\nkind = 'events'\nbuffer = '2MiB'\nbuffer-max = '1MiB'\n", "`buffer` is above `buffer-max`"),
         ("[source]\nkind = 'dump'\nselect = '-p tcp --dport 80-90'\n", "one value is taken, not a range"),
         ("[source]\nkind = 'dump'\nselect = '-s 10.0.0.0/'\n", "prefix length"),
@@ -39,7 +39,7 @@ fn case_40_a_pipeline_file_is_no_looser() {
         std::fs::write(&file, text).unwrap();
         let outcome = flowgate().run(&["run", "--check", file.to_str().unwrap()]);
         let all = outcome.errors() + &outcome.text();
-        assert!(outcome.status != 0 && all.contains(tells), "{text}: {outcome:?}");
+        assert!(outcome.status != 0 && all.contains(expected), "{text}: {outcome:?}");
     }
     std::fs::remove_dir_all(directory).unwrap();
 }

@@ -309,8 +309,8 @@ fn case_29_compiled_code_is_kept_but_not_for_a_program_with_file_capabilities() 
 fn name_with(variable: &str, directory: &Path, plugin: &Path) -> String {
     let words = ["plugin", "bench", "--flows", "64", "--batch", "8", plugin.to_str().unwrap()];
     let program = flowgate().environment("XDG_CACHE_HOME", "").environment(variable, directory.to_str().unwrap());
-    let told = program.must(&words);
-    told.lines().nth(2).and_then(|row| row.split_whitespace().next()).unwrap_or_else(|| panic!("{told}")).to_owned()
+    let output = program.must(&words);
+    output.lines().nth(2).and_then(|row| row.split_whitespace().next()).unwrap_or_else(|| panic!("{output}")).to_owned()
 }
 
 /// A change after which a cached file of machine code, which root would run, might have been written by somebody other

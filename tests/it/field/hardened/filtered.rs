@@ -233,9 +233,9 @@ fn plugins_are_refused_where_they_cannot_be_confined() {
             refused(&["record", "/dev/null", "--show", "--", "-L", "--plugin", &plugin], ""),
             refused(&["run", "/dev/stdin"], &format!("[source]\nkind = 'dump'\n[[stage]]\nplugin = '{plugin}'\n")),
         ] {
-            let told = outcome.errors() + &outcome.text();
-            assert!(told.contains("would run with privileges that code of others must not have"), "{told}");
-            assert!(told.contains("system calls cannot be limited (seccomp)"), "{told}");
+            let output = outcome.errors() + &outcome.text();
+            assert!(output.contains("would run with privileges that code of others must not have"), "{output}");
+            assert!(output.contains("system calls cannot be limited (seccomp)"), "{output}");
         }
         // A command that needs no confinement works without it.
         assert_eq!(run(filtered(behind(&[], &built())(&["-L"]), &filter), b"").status, 0);

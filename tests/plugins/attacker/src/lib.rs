@@ -58,7 +58,7 @@ impl ActionResults for Attacker {
     fn learn(&mut self, results: &Results) {
         let count = results.results.len();
         let first = (results.results.first(), results.errors.first());
-        services::info(format!("told {count} times: {first:?}"));
+        services::info(format!("received {count} results: {first:?}"));
     }
 }
 

@@ -112,7 +112,7 @@ mod tests {
     use crate::command::doctor::Level;
 
     #[test]
-    fn a_table_that_fills_up_is_told() {
+    fn a_table_that_fills_up_is_reported() {
         let level = |count, most, buckets| -> Vec<Level> {
             fill(Some(count), Some(most), Some(buckets)).iter().map(|finding| finding.level).collect()
         };

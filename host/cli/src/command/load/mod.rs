@@ -26,23 +26,23 @@ pub(super) fn run(
     place: &mut Option<FileLine>,
 ) -> Result<Exit, CommandError> {
     let each = context.name.has_own_options();
-    let mut told = Told { file, count: 0 };
+    let mut refused = RefusedLines { file, count: 0 };
     let mut sums = Sums::default();
     for (line, error) in &file.skipped.first {
-        told.tell(Some(*line), &error.message());
+        refused.report(Some(*line), &error.message());
     }
-    told.count = file.skipped.count;
+    refused.count = file.skipped.count;
     sums.refused = file.skipped.count;
-    let result = carry_out(file, context, each, (&mut told, &mut sums), place);
-    if told.count > MAX_REPORTED_LINES {
-        report::line(&format!("{} more lines were refused.", told.count - MAX_REPORTED_LINES));
+    let result = carry_out(file, context, each, (&mut refused, &mut sums), place);
+    if refused.count > MAX_REPORTED_LINES {
+        report::line(&format!("{} more lines were refused.", refused.count - MAX_REPORTED_LINES));
     }
     let did = file.commands.iter().any(|command| !command.settings.dry_run && !command.settings.explain);
     if each && (did || file.commands.is_empty()) && (result.is_ok() || sums != Sums::default()) {
         report::banner(&sums.to_string());
     }
     let exit = result?;
-    Ok(if told.count == 0 { exit } else { Exit::Failure })
+    Ok(if refused.count == 0 { exit } else { Exit::Failure })
 }
 
 /// Carries out the valid lines. Returns a failure if a signal stopped it before the end.
@@ -50,7 +50,7 @@ fn carry_out(
     file: &LoadFile,
     context: &mut Context<'_>,
     each: bool,
-    (told, sums): (&mut Told<'_>, &mut Sums),
+    (refused, sums): (&mut RefusedLines<'_>, &mut Sums),
     place: &mut Option<FileLine>,
 ) -> Result<Exit, CommandError> {
     let mut aside = VecDeque::new();
@@ -60,7 +60,7 @@ fn carry_out(
         if context.stop.is_stopped() {
             return Ok(Exit::Failure);
         }
-        *place = told.at(command.lines.first().copied());
+        *place = refused.at(command.lines.first().copied());
         let row = table::row(command.settings.command, command.settings.table);
         // The next lines are put aside only after the flows of all lines put aside before have been processed.
         let rest = file.commands.get(number..).filter(|_| aside.is_empty()).unwrap_or_default();
@@ -72,7 +72,7 @@ fn carry_out(
                 Ok(None) => aside.extend(lines.iter().map(|_| None)),
                 Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
                     sums.refused += 1;
-                    told.tell_error(command.lines.first().copied(), &error);
+                    refused.report_error(command.lines.first().copied(), &error);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -88,7 +88,7 @@ fn carry_out(
             context.entries(row, &command.settings, spec, Some(&mut flows), true).map(|_| ())
         } else if !command.settings.explain && matches!(command.settings.command, Command::Create | Command::Add) {
             let mut job = Creation { command, each, orphans: false };
-            job.run(context, (&mut *told, &mut *sums), place, &mut later)
+            job.run(context, (&mut *refused, &mut *sums), place, &mut later)
         } else {
             context.command(&command.settings, true).map(|_| ())
         };
@@ -102,7 +102,7 @@ fn carry_out(
             // If the privilege is missing, all other lines would fail as well.
             Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
                 sums.refused += 1;
-                told.tell_error(command.lines.first().copied(), &error);
+                refused.report_error(command.lines.first().copied(), &error);
             }
             other => other?,
         }
@@ -110,7 +110,7 @@ fn carry_out(
     if let Some(command) = later {
         // The masters of these flows may have been created by later lines.
         let mut job = Creation { command: &command, each, orphans: true };
-        job.run(context, (told, sums), place, &mut None)?;
+        job.run(context, (refused, sums), place, &mut None)?;
     }
     Ok(Exit::Success)
 }
@@ -141,18 +141,18 @@ impl fmt::Display for Sums {
 }
 
 /// Reports refused lines: the first ones one by one, the others as a number.
-struct Told<'a> {
+struct RefusedLines<'a> {
     file: &'a LoadFile,
     count: usize,
 }
 
-impl Told<'_> {
+impl RefusedLines<'_> {
     /// Returns the place of a line.
     fn at(&self, line: Option<usize>) -> Option<FileLine> {
         line.map(|line| FileLine { file: self.file.name.clone(), line })
     }
 
-    fn tell(&mut self, line: Option<usize>, message: &[u8]) {
+    fn report(&mut self, line: Option<usize>, message: &[u8]) {
         self.count += 1;
         if self.count > MAX_REPORTED_LINES {
             return;
@@ -163,8 +163,8 @@ impl Told<'_> {
         }
     }
 
-    fn tell_error(&mut self, line: Option<usize>, error: &CommandError) {
-        self.tell(line, error.to_string().as_bytes());
+    fn report_error(&mut self, line: Option<usize>, error: &CommandError) {
+        self.report(line, error.to_string().as_bytes());
     }
 }
 
@@ -180,7 +180,7 @@ impl Creation<'_> {
     fn run(
         &mut self,
         context: &mut Context<'_>,
-        (told, sums): (&mut Told<'_>, &mut Sums),
+        (refused, sums): (&mut RefusedLines<'_>, &mut Sums),
         place: &mut Option<FileLine>,
         later: &mut Option<LoadedCommand>,
     ) -> Result<(), CommandError> {
@@ -216,15 +216,15 @@ impl Creation<'_> {
                 continue;
             }
             sums.refused += 1;
-            told.tell_error(line(number), &CommandError::of_errno(row, errno));
+            refused.report_error(line(number), &CommandError::of_errno(row, errno));
         }
         for (number, kept) in done.kept {
-            told.tell(line(number), left_out(&kept).as_bytes());
+            refused.report(line(number), left_out(&kept).as_bytes());
         }
         // Requests were sent one at a time, one for each row, so the number of completed requests is the index of the
         // failed row.
         if let (false, Ok(number)) = (each, usize::try_from(done.done)) {
-            *place = told.at(line(number));
+            *place = refused.at(line(number));
         }
         result.map(|_| ())
     }

@@ -20,7 +20,7 @@ use flowgate_policy::{Policy, ScopeView, Tenant, scope::Outside};
 
 /// The explanation of a flow.
 #[derive(Debug, Serialize)]
-struct Told {
+struct FlowReport {
     /// The flow as given on the command line.
     flow: String,
     tenants: Vec<OfTenant>,
@@ -73,12 +73,14 @@ pub(super) fn run(
 ) -> Result<Exit, CommandError> {
     let line = line(words);
     let view = ScopeView::of(&flow(policy, &line)?, 0);
-    let told =
-        Told { flow: line, tenants: policy.tenants.iter().map(|tenant| of_tenant(tenant, namespace, &view)).collect() };
+    let report = FlowReport {
+        flow: line,
+        tenants: policy.tenants.iter().map(|tenant| of_tenant(tenant, namespace, &view)).collect(),
+    };
     let text = match output {
         // This value can always be serialized.
-        Report::Json => json(&(serde_json::to_string_pretty(&told).unwrap_or_default() + "\n")).into_owned(),
-        Report::Text => text(&told, &policy.text.path.display().to_string()),
+        Report::Json => json(&(serde_json::to_string_pretty(&report).unwrap_or_default() + "\n")).into_owned(),
+        Report::Text => text(&report, &policy.text.path.display().to_string()),
     };
     stdout.write(text.as_bytes())?;
     Ok(Exit::Success)
@@ -148,10 +150,10 @@ fn of_tenant(tenant: &Tenant, namespace: Option<&str>, view: &ScopeView) -> OfTe
     }
 }
 
-fn text(told: &Told, file: &str) -> String {
-    let mut text = format!("{}\n", told.flow);
+fn text(report: &FlowReport, file: &str) -> String {
+    let mut text = format!("{}\n", report.flow);
     // Writing to a string cannot fail.
-    for tenant in &told.tenants {
+    for tenant in &report.tenants {
         let verb = match (tenant.sees, tenant.acts) {
             (false, _) => "does not see it",
             (true, false) => "sees it, and may not act on it",

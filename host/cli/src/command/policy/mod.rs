@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use super::report::{self, CommandError, Exit};
 use crate::args::{
     PolicyCommand,
-    policy_command::{Addressee, Order},
+    policy_command::{ServiceArgs, TenantArgs},
 };
 use flowgate_base::{
     files,
@@ -123,11 +123,15 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
             sound(file, &mistakes)?;
             explain_flow::run(&policy, namespace.as_deref(), *output, flow, stdout)
         }
-        PolicyCommand::Status { to, tenant } => ask(to, &ControlRequest::Status { tenant: tenant.clone() }, stdout),
-        PolicyCommand::Pause(order) => ask(&order.to, &ControlRequest::Pause(tenant_order(order)), stdout),
-        PolicyCommand::Resume(order) => ask(&order.to, &ControlRequest::Resume(tenant_order(order)), stdout),
-        PolicyCommand::Quarantine(order) => ask(&order.to, &ControlRequest::Quarantine(tenant_order(order)), stdout),
-        PolicyCommand::Reload { to, without } => ask(to, &ControlRequest::Reload { without: without.clone() }, stdout),
+        PolicyCommand::Status { service, tenant } => {
+            ask(service, &ControlRequest::Status { tenant: tenant.clone() }, stdout)
+        }
+        PolicyCommand::Pause(args) => ask(&args.service, &ControlRequest::Pause(tenant_order(args)), stdout),
+        PolicyCommand::Resume(args) => ask(&args.service, &ControlRequest::Resume(tenant_order(args)), stdout),
+        PolicyCommand::Quarantine(args) => ask(&args.service, &ControlRequest::Quarantine(tenant_order(args)), stdout),
+        PolicyCommand::Reload { service, without } => {
+            ask(service, &ControlRequest::Reload { without: without.clone() }, stdout)
+        }
         PolicyCommand::Schema => {
             stdout.write(flowgate_policy::schema().as_bytes())?;
             Ok(Exit::Success)
@@ -135,13 +139,13 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
     }
 }
 
-fn tenant_order(order: &Order) -> TenantOrder {
-    TenantOrder { tenant: order.tenant.clone(), reason: order.reason.clone() }
+fn tenant_order(args: &TenantArgs) -> TenantOrder {
+    TenantOrder { tenant: args.tenant.clone(), reason: args.reason.clone() }
 }
 
 /// Sends a request to the service and prints the answer.
-fn ask(to: &Addressee, request: &ControlRequest, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
-    service::ask(&to.socket, request, to.output, stdout)
+fn ask(args: &ServiceArgs, request: &ControlRequest, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
+    service::ask(&args.socket, request, args.output, stdout)
 }
 
 /// Reads a policy file.

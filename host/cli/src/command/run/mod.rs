@@ -148,8 +148,8 @@ fn carry_out<T: Entries>(
         for sink in &spec.sinks {
             let sink = sink.open(live, stop, warnings.clone())?;
             let tolerant = acts && !dry_run;
-            let told = live.then(|| warnings.clone());
-            sinks.push(if tolerant { Box::new(Tolerant::new(sink, told)) } else { sink });
+            let warnings = live.then(|| warnings.clone());
+            sinks.push(if tolerant { Box::new(Tolerant::new(sink, warnings)) } else { sink });
         }
     }
     let mut sinks = Several::new(sinks);
@@ -171,7 +171,7 @@ fn carry_out<T: Entries>(
         end => end,
     };
     if let Some(counts) = counts.filter(|_| tally.gaps > 0) {
-        entries::tell(tally, counts);
+        entries::report_gaps(tally, counts);
     }
     let exit = match (dry_run, shows) {
         (true, _) => entries::conclude_dry_run(done),

@@ -14,7 +14,8 @@ export const { plugin, flowStage } = stage(class Filter {
         { name: "port", help: "keep flows to this port", placeholder: "PORT", default: "443" },
         { name: "bytes", help: "note flows that moved more bytes than this", placeholder: "N", default: "1000000" },
       ],
-      // The host decodes and hands over only what is read here. Added up: the operator `|` of JavaScript knows 32 bits only.
+      // The host decodes and hands over only what is read here. Added up: the operator `|` of JavaScript knows 32 bits
+      // only.
       reads: field.PROTOCOL + field.DESTINATION_L4 + field.COUNTERS,
     };
   }

@@ -289,7 +289,7 @@ fn links_are_not_followed() {
     fs::remove_file(&path).unwrap();
     assert!(open(directory.path()).unwrap_err().contains("Is a directory"));
     assert_eq!(read(&victim), "untouched\n");
-    // The file for the compressed data is created anew, whatever exists there.
+    // The file for the compressed data is always created, whatever exists there.
     symlink(&victim, numbered(&path, 1, ".gz.part")).unwrap();
     let mut sink = sink(&path, true, by_size(4, 2, true));
     sink.write(b"111\n").unwrap();

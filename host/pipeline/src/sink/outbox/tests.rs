@@ -93,7 +93,7 @@ fn waiting_loses_nothing() {
 }
 
 #[test]
-fn what_is_left_at_the_end_is_told() {
+fn what_is_left_at_the_end_is_reported() {
     let (mut outbox, _allow, _sent) = fake(OPTIONS);
     outbox.write(b"1\n2\n3\n").unwrap();
     let error = outbox.finish().unwrap_err();

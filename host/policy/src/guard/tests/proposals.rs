@@ -9,8 +9,8 @@ use flowgate_netlink::{
 use flowgate_netlink_testing::rows::Rows;
 
 impl Attempt {
-    /// Checks that the ruling is the same if the action arrives as a request that another process proposes: its one row has
-    /// all that is judged.
+    /// Checks that the ruling is the same if the action arrives as a request that another process proposes: its one row
+    /// has all that is judged.
     pub(super) fn assert_proposed(&self, tenant: &Tenant, grants: &Grants, ruling: &Result<Approval, Refusal>) {
         fn entry(row: &Option<Row>) -> Option<FlowEntry<'_>> {
             row.as_ref().map(|row| FlowEntry::new(&row.0, 0).unwrap())
@@ -28,8 +28,8 @@ impl Attempt {
         let shown = self.shown.as_ref().and(row);
         let values = self.values.as_ref().map_or(0, |values| values.0.has[0]);
         let values = if self.kind == action::DELETE { 0 } else { values };
-        // Fields that are claimed and cannot be sent (of another protocol, or data of a helper without its name) are not
-        // in the request; what would be recorded of them is different then, what would be sent is not.
+        // Fields that are claimed and cannot be sent (of another protocol, or data of a helper without its name) are
+        // not in the request; what would be recorded of them is different then, what would be sent is not.
         let unsaid = values & !read.flows.has[0] & !(field::TUPLES | field::ZONES | field::ID) != 0;
         match (ruling, self.judged(tenant, grants, shown, row)) {
             (Ok(one), Ok(other)) => {

@@ -55,8 +55,8 @@ impl Recipient {
         drop(self.act());
     }
 
-    /// Marks the recipient as superseded: its tenant may not act any more. When this returns, none of its actions is under
-    /// way.
+    /// Marks the recipient as superseded: its tenant may not act any more. When this returns, none of its actions is
+    /// under way.
     pub(super) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
         drop(self.act());

@@ -26,10 +26,10 @@ pub(super) struct TenantEnd<'a> {
 
 impl TenantEnd<'_> {
     /// Does the work of a tenant's thread. If it fails or panics, the tenant has ended: the reason is printed and
-    /// recorded, and its queue is closed. Before the tenant begins, the error is passed to `tell` only.
+    /// recorded, and its queue is closed. Before the tenant begins, the error is passed to `report` only.
     pub(super) fn of(
         self,
-        tell: &dyn Fn(Vec<Diagnostic>),
+        report: &dyn Fn(Vec<Diagnostic>),
         mistake: impl FnOnce(String) -> Diagnostic,
         work: impl FnOnce() -> Result<(), CommandError>,
     ) {
@@ -45,7 +45,7 @@ impl TenantEnd<'_> {
                 self.queue.end();
             } else {
                 // The thread that waits for the tenant decides about the error.
-                tell(vec![mistake(reason)]);
+                report(vec![mistake(reason)]);
             }
         }
         self.record.finished.store(true, Ordering::Release);
@@ -63,12 +63,12 @@ mod tests {
 
     use super::*;
 
-    /// Returns the record of a tenant afterwards, the errors passed to `tell`, the audit, and the printed messages.
+    /// Returns the record of a tenant afterwards, the errors passed to `report`, the audit, and the printed messages.
     fn after(
         go: Option<bool>,
         work: impl FnOnce() -> Result<(), CommandError>,
     ) -> (TenantRecord, Vec<String>, String, String) {
-        let (kept, said, told) = <(Arc<Mutex<Vec<u8>>>, Arc<Mutex<String>>, Mutex<Vec<String>>)>::default();
+        let (kept, said, reported) = <(Arc<Mutex<Vec<u8>>>, Arc<Mutex<String>>, Mutex<Vec<String>>)>::default();
         let mut record = TenantRecord::default();
         record.generation = 3;
         *record.go.lock().unwrap() = go;
@@ -78,22 +78,26 @@ mod tests {
         let warnings = Warnings::new(move |line| lines.lock().unwrap().push_str(line));
         let mistake = |message| Diagnostic { path: "p.toml".into(), line: 1, column: 1, message };
         let ending = TenantEnd { name: "blue", record: &record, queue: &queue, audit: &audit, warnings };
-        ending.of(&|mistakes| told.lock().unwrap().extend(mistakes.into_iter().map(|it| it.message)), mistake, work);
+        ending.of(
+            &|mistakes| reported.lock().unwrap().extend(mistakes.into_iter().map(|it| it.message)),
+            mistake,
+            work,
+        );
         assert!(record.finished.load(Ordering::Acquire));
         let ended = record.ended.lock().unwrap().is_some();
         assert_eq!(queue.counts().waiting, if ended { 0 } else { 5 }, "nothing waits for who has ended");
         let audit = String::from_utf8(kept.lock().unwrap().clone()).unwrap();
         let said = said.lock().unwrap().clone();
-        (record, told.into_inner().unwrap(), audit, said)
+        (record, reported.into_inner().unwrap(), audit, said)
     }
 
     #[test]
     #[allow(clippy::panic, reason = "that is what is tested")]
     fn a_panic_ends_the_tenant_and_says_so() {
-        let (record, told, audit, said) = after(Some(true), || panic!("at \x1b[31m {}", 7));
+        let (record, reported, audit, said) = after(Some(true), || panic!("at \x1b[31m {}", 7));
         let reason = record.ended.lock().unwrap().clone().unwrap();
         assert_eq!(reason, "its thread panicked, which is a fault of flowgate; please report it: at \\u{1b}[31m 7");
-        assert!(told.is_empty() && said.contains("the tenant has ended: its thread panicked"), "{said}");
+        assert!(reported.is_empty() && said.contains("the tenant has ended: its thread panicked"), "{said}");
         let line: serde_json::Value = serde_json::from_str(&audit).unwrap();
         assert_eq!(
             (&line["action"], &line["tenant"], &line["generation"]),
@@ -101,9 +105,9 @@ mod tests {
         );
         // The error of a tenant that has not begun goes to the thread that waits for it.
         for go in [None, Some(false)] {
-            let (record, told, audit, said) = after(go, || panic!("early"));
+            let (record, reported, audit, said) = after(go, || panic!("early"));
             assert!(record.ended.lock().unwrap().is_none() && audit.is_empty() && said.is_empty());
-            assert!(told.len() == 1 && told[0].ends_with("please report it: early"), "{told:?}");
+            assert!(reported.len() == 1 && reported[0].ends_with("please report it: early"), "{reported:?}");
         }
     }
 
@@ -111,7 +115,7 @@ mod tests {
     fn a_failure_ends_the_tenant_and_an_end_is_none() {
         let (record, ..) = after(Some(true), || Err(CommandError::Tenant("disk full".into())));
         assert_eq!(record.ended.lock().unwrap().as_deref(), Some("disk full"));
-        let (record, told, audit, said) = after(Some(true), || Ok(()));
-        assert!(record.ended.lock().unwrap().is_none() && told.is_empty() && audit.is_empty() && said.is_empty());
+        let (record, reported, audit, said) = after(Some(true), || Ok(()));
+        assert!(record.ended.lock().unwrap().is_none() && reported.is_empty() && audit.is_empty() && said.is_empty());
     }
 }

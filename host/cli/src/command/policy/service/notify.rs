@@ -25,15 +25,15 @@ pub(super) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// Interval at which the watchdog is fed; `None` if there is no watchdog.
     watchdog: Option<Duration>,
-    told: Mutex<Told>,
+    sent: Mutex<Sent>,
 }
 
 /// The state of earlier notifications.
 #[derive(Debug, Default)]
-struct Told {
+struct Sent {
     status: String,
     /// Time at which the watchdog was last fed.
-    barked: Option<Instant>,
+    fed: Option<Instant>,
 }
 
 impl Notifier {
@@ -52,7 +52,7 @@ impl Notifier {
         Notifier {
             socket: variable("NOTIFY_SOCKET").as_deref().and_then(socket),
             watchdog: period.map(|period| period / 3),
-            told: Mutex::default(),
+            sent: Mutex::default(),
         }
     }
 
@@ -79,10 +79,10 @@ impl Notifier {
             return;
         }
         let status = status();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.status != status {
-            self.tell(&format!("STATUS={status}"));
-            told.status = status;
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.status != status {
+            self.send(&format!("STATUS={status}"));
+            sent.status = status;
         }
     }
 
@@ -95,24 +95,24 @@ impl Notifier {
     /// watchdog is not due.
     pub(super) fn feed(&self, lives: impl FnOnce() -> bool) -> Option<bool> {
         let every = self.watchdog?;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.barked.is_some_and(|before| before.elapsed() < every) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.fed.is_some_and(|before| before.elapsed() < every) {
             return None;
         }
         let lives = lives();
         if lives {
-            told.barked = Some(Instant::now());
-            self.tell("WATCHDOG=1");
+            sent.fed = Some(Instant::now());
+            self.send("WATCHDOG=1");
         }
         Some(lives)
     }
 
     fn with_status(&self, state: &str, status: &str) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).status = status.into();
-        self.tell(&format!("{state}\nSTATUS={status}"));
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).status = status.into();
+        self.send(&format!("{state}\nSTATUS={status}"));
     }
 
-    fn tell(&self, state: &str) {
+    fn send(&self, state: &str) {
         if let Some((socket, address)) = &self.socket {
             // Errors are ignored: the service runs without a manager as well.
             let _ = socket.send_to_addr(state.as_bytes(), address);

@@ -169,12 +169,12 @@ impl RunningTenant {
             record: record.clone(),
             isolation: service.isolation.clone(),
         };
-        let (tell, ready) = sync_channel(1);
-        let failed = tell.clone();
+        let (result_sender, ready) = sync_channel(1);
+        let failed = result_sender.clone();
         let spawned = thread::Builder::new().name(format!("tenant {}", tenant.name)).spawn(move || {
             job.run(&|result| {
                 // The receiver is gone if the start took too long.
-                let _ = tell.try_send(result);
+                let _ = result_sender.try_send(result);
             });
         });
         if let Err(error) = spawned {
@@ -193,9 +193,9 @@ impl RunningTenant {
 
     /// Returns a tenant that is not started, with the reason.
     pub(super) fn absent(policy: &Policy, tenant: &Tenant, generation: u64, why: &str) -> Self {
-        let (tell, ready) = sync_channel(1);
+        let (result_sender, ready) = sync_channel(1);
         // The channel is new and has room for the message.
-        let _ = tell.try_send(Err(vec![policy.text.diagnostic(tenant.offset, why)]));
+        let _ = result_sender.try_send(Err(vec![policy.text.diagnostic(tenant.offset, why)]));
         let queue = Arc::new(Queue::new(0));
         queue.end();
         RunningTenant {

@@ -66,7 +66,7 @@ impl Watch {
     /// True if the file has changed since the last time this was true (or since the beginning) and is unchanged for a
     /// while.
     pub(super) fn settled(&mut self, now: Instant) -> bool {
-        if self.told() || self.changed.is_some() || now.saturating_duration_since(self.looked) >= LOOK {
+        if self.is_notified() || self.changed.is_some() || now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
             let print = print(&self.file);
             if print != self.seen {
@@ -83,14 +83,14 @@ impl Watch {
     }
 
     /// True if the kernel reported a change.
-    fn told(&self) -> bool {
-        let mut told = false;
+    fn is_notified(&self) -> bool {
+        let mut notified = false;
         // The loop ends with EAGAIN.
         while self.inotify.as_ref().is_some_and(|inotify| inotify.read_events().is_ok_and(|events| !events.is_empty()))
         {
-            told = true;
+            notified = true;
         }
-        told
+        notified
     }
 
     /// Watches the directories on the current path of the file, and no others.
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_since_it_was_read_is_told() {
+    fn a_change_since_it_was_read_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("policy");
         fs::write(&path, "new").unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn while_it_is_being_written_nothing_is_told() {
+    fn while_it_is_being_written_nothing_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("policy");
         fs::write(&path, "").unwrap();
@@ -225,12 +225,12 @@ mod tests {
         assert!(watch.directories.len() >= 2);
         symlink("two", at("..data_tmp")).unwrap();
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
-        assert!(watch.told(), "the kernel tells");
+        assert!(watch.is_notified(), "the kernel reports it");
         assert!(notices(&mut watch, &mut now), "another directory behind the link");
         fs::write(at("two").join("policy"), "22").unwrap();
         assert!(notices(&mut watch, &mut now), "in place, behind the links");
         fs::write(at("one").join("policy"), "11").unwrap();
-        assert!(!watch.told() && !notices(&mut watch, &mut now), "that is not the file any more");
+        assert!(!watch.is_notified() && !notices(&mut watch, &mut now), "that is not the file any more");
         // A cycle of links is not a file.
         symlink("circle", at("circle")).unwrap();
         assert!(print(&at("circle")).is_none() && !directories(&at("circle")).is_empty());
