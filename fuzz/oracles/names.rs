@@ -19,8 +19,8 @@ const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
 /// Parts of names: those that the host knows, fragments of them, and characters that a terminal interprets.
 const PARTS: &[&str] = &[
-    "flowgate:conntrack/flow-stage@0.1.0",
-    "flowgate:conntrack/log@0.1.0",
+    "flowgate:conntrack/flow-stage@0.1.1",
+    "flowgate:conntrack/log@0.1.1",
     "flowgate:conntrack/",
     "wasi:cli/environment@0.2.0",
     "env",
@@ -90,7 +90,7 @@ fn module(input: &mut Input<'_>) -> Vec<u8> {
 
 /// Returns a component that imports and exports instances.
 fn component(input: &mut Input<'_>) -> Vec<u8> {
-    let sound = b"flowgate:conntrack/flow-stage@0.1.0";
+    let sound = b"flowgate:conntrack/flow-stage@0.1.1";
     let imports: Vec<_> = (0..1 + input.up_to(2)).map(|_| [vec![0], name(input), vec![5, 0]].concat()).collect();
     let mut exports: Vec<_> = (0..input.up_to(2)).map(|_| [vec![0], name(input), vec![5, 0, 0]].concat()).collect();
     if input.one_in(2) {

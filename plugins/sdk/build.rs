@@ -9,18 +9,21 @@ use std::{env, error::Error, fmt::Write as _, fs, path::Path};
 const WORLDS: &[(&str, &[&str])] = &[
     ("stage", &["setup", "columns", "flow", "expectation", "action"]),
     ("selecting-stage", &["setup", "columns", "flow", "expectation", "action", "selector"]),
+    ("querying-stage", &["setup", "columns", "flow", "expectation", "action", "selector", "query"]),
+    ("aggregator", &["setup", "columns", "flow", "selector", "query"]),
     ("template-stage", &["setup", "columns", "flow", "expectation", "action"]),
     ("full-stage", &["setup", "columns", "flow", "expectation", "action"]),
     ("format", &["setup", "columns", "flow"]),
     ("table-format", &["setup", "columns", "flow", "expectation"]),
     ("full-format", &["setup", "columns", "flow", "expectation", "statistics"]),
     ("statistics-format", &["setup", "columns", "statistics"]),
+    ("any-format", &["setup", "columns", "flow", "expectation", "statistics", "selector", "query"]),
 ];
 
 /// Worlds that the package does not name, with their definitions.
 const UNNAMED: &[(&str, &str)] = &[(
     "statistics-format",
-    "export flowgate:conntrack/plugin@0.1.0; export flowgate:conntrack/statistics-format@0.1.0;",
+    "export flowgate:conntrack/plugin@0.1.1; export flowgate:conntrack/statistics-format@0.1.1;",
 )];
 
 /// Interfaces that a stage may export in addition: the word in the macro, and the interface.
@@ -56,19 +59,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (world, interfaces) in WORLDS {
         let unnamed = UNNAMED.iter().find(|(name, _)| name == world);
         let content = unnamed.map_or_else(
-            || format!("include flowgate:conntrack/{world}@0.1.0;"),
+            || format!("include flowgate:conntrack/{world}@0.1.1;"),
             |(_, exports)| (*exports).to_string(),
         );
-        let takes_more = world.contains("stage");
+        let takes_more = world.ends_with("stage");
         let orders = if takes_more { orders(EXTRA) } else { vec![Vec::new()] };
         for extra in orders {
             let names: Vec<&str> = extra.iter().map(|(name, _)| *name).collect();
             let exports: String =
-                extra.iter().map(|(_, export)| format!("export flowgate:conntrack/{export}@0.1.0; ")).collect();
+                extra.iter().map(|(_, export)| format!("export flowgate:conntrack/{export}@0.1.1; ")).collect();
             let remap: String = interfaces
                 .iter()
                 .map(|i| {
-                    format!("\"flowgate:conntrack/{i}@0.1.0\": ::flowgate_sdk::bindings::flowgate::conntrack::{i},\n")
+                    format!("\"flowgate:conntrack/{i}@0.1.1\": ::flowgate_sdk::bindings::flowgate::conntrack::{i},\n")
                 })
                 .collect();
             let name = world.replace('-', "_");

@@ -58,6 +58,7 @@ pub use wit::{
         Counters, Dccps, Events, Flows, Masters, Rare, Sctp, Sequences, Synproxies, Tcp, Times, Translations, Tuples,
         Zones,
     },
+    query::{Aggregation, Cells, Groups, Operation, Program},
     selector::{Address, Direction, Masked, Network, Selection, Translation},
     setup::{Description, Label, OptionSpec, OptionValue, Setup, UtcOffset},
     statistics::Counts,

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use wit_parser::{Docs, Interface, Record, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
+use wit_parser::{Docs, Interface, Record, Resolve, Type, TypeDefKind, TypeId, TypeOwner, Variant};
 
 /// Directory of the WIT package.
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
@@ -48,6 +48,7 @@ fn rust(resolve: &Resolve, of: &Type) -> (String, bool) {
         Type::U64 => number("u64"),
         Type::S32 => number("i32"),
         Type::S64 => number("i64"),
+        Type::F64 => number("f64"),
         Type::String => ("String".to_owned(), false),
         Type::Id(id) => match &resolve.types[*id].kind {
             TypeDefKind::List(of) => (format!("Vec<{}>", rust(resolve, of).0), false),
@@ -59,6 +60,7 @@ fn rust(resolve: &Resolve, of: &Type) -> (String, bool) {
                 let copied = record.fields.iter().all(|field| rust(resolve, &field.ty).1);
                 (camel(resolve.types[*id].name.as_ref().unwrap()), copied)
             }
+            TypeDefKind::Variant(_) => (camel(resolve.types[*id].name.as_ref().unwrap()), false),
             TypeDefKind::Type(of) => rust(resolve, of),
             other => panic!("a {} has no counterpart here so far", other.as_str()),
         },
@@ -81,6 +83,24 @@ fn structure(resolve: &Resolve, id: TypeId, record: &Record) -> String {
             writeln!(text, "    #[cfg_attr(feature = \"component\", component(name = \"{}\"))]", field.name).unwrap();
         }
         writeln!(text, "    pub {}: {},", snake(&field.name), rust(resolve, &field.ty).0).unwrap();
+    }
+    text + "}\n"
+}
+
+/// Returns a variant as an enum.
+fn enumeration(resolve: &Resolve, id: TypeId, variant: &Variant) -> String {
+    let name = resolve.types[id].name.as_ref().unwrap();
+    let mut text = comment(&resolve.types[id].docs, "///", name);
+    text.push_str("#[derive(Clone, Debug, PartialEq)]\n");
+    text.push_str("#[cfg_attr(feature = \"component\", derive(ComponentType, Lift, Lower), component(variant))]\n");
+    writeln!(text, "pub enum {} {{", camel(name)).unwrap();
+    for case in &variant.cases {
+        text.push_str(&comment(&case.docs, "    ///", &format!("{name}.{}", case.name)));
+        writeln!(text, "    #[cfg_attr(feature = \"component\", component(name = \"{}\"))]", case.name).unwrap();
+        match &case.ty {
+            Some(of) => writeln!(text, "    {}({}),", camel(&case.name), rust(resolve, of).0).unwrap(),
+            None => writeln!(text, "    {},", camel(&case.name)).unwrap(),
+        }
     }
     text + "}\n"
 }
@@ -118,6 +138,7 @@ fn files(resolve: &Resolve) -> BTreeMap<String, String> {
             .values()
             .filter_map(|id| match &resolve.types[*id].kind {
                 TypeDefKind::Record(record) => Some(structure(resolve, *id, record)),
+                TypeDefKind::Variant(variant) => Some(enumeration(resolve, *id, variant)),
                 _ => None,
             })
             .collect();

@@ -17,7 +17,7 @@ use super::{
 use crate::bindings::exports::flowgate::conntrack as exports;
 
 /// The version of the WIT package that this host provides, and that a plugin's exported interfaces must match.
-pub(super) const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "0.1.1";
 
 /// The capabilities of a component, derived from its exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,10 +26,16 @@ pub struct Capabilities {
     pub flow_stage: bool,
     /// Applies a selector.
     pub flow_selection: bool,
+    /// Applies a query.
+    pub flow_query: bool,
     /// Applies a template.
     pub flow_template: bool,
     /// Format for flows.
     pub flow_format: bool,
+    /// Groups flows.
+    pub flow_aggregate: bool,
+    /// Format for the results of aggregations.
+    pub groups_format: bool,
     /// Stage for expectations.
     pub expectation_stage: bool,
     /// Format for expectations.
@@ -51,8 +57,11 @@ impl Capabilities {
         [
             (self.flow_stage, "flow-stage"),
             (self.flow_selection, "flow-selection"),
+            (self.flow_query, "flow-query"),
             (self.flow_template, "flow-template"),
             (self.flow_format, "flow-format"),
+            (self.flow_aggregate, "flow-aggregate"),
+            (self.groups_format, "groups-format"),
             (self.expectation_stage, "expectation-stage"),
             (self.expectation_format, "expectation-format"),
             (self.statistics_format, "statistics-format"),
@@ -95,8 +104,11 @@ pub(super) struct Indices {
     pub plugin: exports::plugin::GuestIndices,
     pub flow_stage: Option<exports::flow_stage::GuestIndices>,
     pub flow_selection: Option<exports::flow_selection::GuestIndices>,
+    pub flow_query: Option<exports::flow_query::GuestIndices>,
     pub flow_template: Option<exports::flow_template::GuestIndices>,
     pub flow_format: Option<exports::flow_format::GuestIndices>,
+    pub flow_aggregate: Option<exports::flow_aggregate::GuestIndices>,
+    pub groups_format: Option<exports::groups_format::GuestIndices>,
     pub expectation_stage: Option<exports::expectation_stage::GuestIndices>,
     pub expectation_format: Option<exports::expectation_format::GuestIndices>,
     pub statistics_format: Option<exports::statistics_format::GuestIndices>,
@@ -280,8 +292,11 @@ fn capabilities(exported: &[String]) -> Result<Capabilities, String> {
     let capabilities = Capabilities {
         flow_stage: has("flow-stage"),
         flow_selection: has("flow-selection"),
+        flow_query: has("flow-query"),
         flow_template: has("flow-template"),
         flow_format: has("flow-format"),
+        flow_aggregate: has("flow-aggregate"),
+        groups_format: has("groups-format"),
         expectation_stage: has("expectation-stage"),
         expectation_format: has("expectation-format"),
         statistics_format: has("statistics-format"),
@@ -305,7 +320,7 @@ fn capabilities(exported: &[String]) -> Result<Capabilities, String> {
 }
 
 /// Interfaces of data types, which a component imports if any function uses one of the types.
-const TYPES: [&str; 7] = ["columns", "flow", "expectation", "statistics", "selector", "action", "setup"];
+const TYPES: [&str; 8] = ["columns", "flow", "expectation", "statistics", "selector", "query", "action", "setup"];
 /// Interfaces with functions that the host provides.
 const SERVICES: [&str; 3] = ["log", "key-value", "clock"];
 
@@ -354,7 +369,10 @@ fn indices(pre: &InstancePre<HostState>, can: Capabilities) -> wasmtime::Result<
         flow_stage: can.flow_stage.then(|| exports::flow_stage::GuestIndices::new(pre)).transpose()?,
         flow_selection: can.flow_selection.then(|| exports::flow_selection::GuestIndices::new(pre)).transpose()?,
         flow_template: can.flow_template.then(|| exports::flow_template::GuestIndices::new(pre)).transpose()?,
+        flow_query: can.flow_query.then(|| exports::flow_query::GuestIndices::new(pre)).transpose()?,
         flow_format: can.flow_format.then(|| exports::flow_format::GuestIndices::new(pre)).transpose()?,
+        flow_aggregate: can.flow_aggregate.then(|| exports::flow_aggregate::GuestIndices::new(pre)).transpose()?,
+        groups_format: can.groups_format.then(|| exports::groups_format::GuestIndices::new(pre)).transpose()?,
         expectation_stage: can
             .expectation_stage
             .then(|| exports::expectation_stage::GuestIndices::new(pre))
@@ -449,7 +467,7 @@ mod tests {
         let other = capabilities(&names(&["wasi:http/handler@0.2.0"])).unwrap_err();
         assert!(other.contains("wasi:http/handler@0.2.0") && other.contains("wit/worlds.wit"), "{other}");
         let newer = capabilities(&names(&["flowgate:conntrack/plugin@0.2.0"])).unwrap_err();
-        assert!(newer.contains("wants flowgate:conntrack/plugin@0.2.0") && newer.contains("offers 0.1.0"), "{newer}");
+        assert!(newer.contains("wants flowgate:conntrack/plugin@0.2.0") && newer.contains("offers 0.1.1"), "{newer}");
         let idle = capabilities(&names(&["flowgate:conntrack/plugin@0.1.0"])).unwrap_err();
         assert!(idle.contains("no stage and no format"), "{idle}");
         let half = capabilities(&names(&["flowgate:conntrack/flow-stage@0.1.0"])).unwrap_err();
@@ -469,8 +487,8 @@ mod tests {
 
     #[test]
     fn versions_of_the_same_line_agree() {
-        assert!(compatible("0.1.0"));
-        for other in ["0.1.1", "0.2.0", "1.0.0", "0.0.9", "", "0.1", "0.1.0.0", "x"] {
+        assert!(compatible("0.1.0") && compatible("0.1.1"));
+        for other in ["0.1.2", "0.2.0", "1.0.0", "0.0.9", "", "0.1", "0.1.0.0", "x"] {
             assert!(!compatible(other), "{other}");
         }
     }

@@ -123,7 +123,7 @@ mod tests {
             ("wasi:random/insecure-seed@0.2.0", "insecure-seed", ImportKind::Harmless),
             ("wasi:cli/environment@0.2.3", "initial-cwd", ImportKind::Refused),
             ("wasi:filesystem/types@0.2.3", "[method]descriptor.read", ImportKind::Refused),
-            ("flowgate:conntrack/log@0.1.0", "write", ImportKind::Service),
+            ("flowgate:conntrack/log@0.1.1", "write", ImportKind::Service),
         ] {
             assert_eq!(provision(&engine, interface, function).unwrap(), expected, "{interface} {function}");
         }

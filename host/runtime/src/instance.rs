@@ -17,7 +17,8 @@ use super::{
 use flowgate_base::clock::thread_time;
 use flowgate_model::bounds;
 use flowgate_model::{
-    Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Results, Selection, Setup,
+    Aggregation, Counts, Description, ExpectationOutcome, Expectations, Flows, Groups, Outcome, Program, Results,
+    Selection, Setup,
 };
 
 /// An instance of a plugin. It must not be called again after a failed call.
@@ -27,8 +28,11 @@ pub struct Instance {
     plugin: exports::plugin::Guest,
     flow_stage: Option<exports::flow_stage::Guest>,
     flow_selection: Option<exports::flow_selection::Guest>,
+    flow_query: Option<exports::flow_query::Guest>,
     flow_template: Option<exports::flow_template::Guest>,
     flow_format: Option<exports::flow_format::Guest>,
+    flow_aggregate: Option<exports::flow_aggregate::Guest>,
+    groups_format: Option<exports::groups_format::Guest>,
     expectation_stage: Option<exports::expectation_stage::Guest>,
     expectation_format: Option<exports::expectation_format::Guest>,
     statistics_format: Option<exports::statistics_format::Guest>,
@@ -85,8 +89,11 @@ impl Instance {
             plugin: guests.plugin,
             flow_stage: guests.flow_stage,
             flow_selection: guests.flow_selection,
+            flow_query: guests.flow_query,
             flow_template: guests.flow_template,
             flow_format: guests.flow_format,
+            flow_aggregate: guests.flow_aggregate,
+            groups_format: guests.groups_format,
             expectation_stage: guests.expectation_stage,
             expectation_format: guests.expectation_format,
             statistics_format: guests.statistics_format,
@@ -205,6 +212,46 @@ impl Instance {
     /// The same as [`Instance::configure`].
     pub fn select(&mut self, selection: &Selection) -> CallResult<()> {
         self.call_refusable(|i| i.flow_selection.as_ref(), |guest, store| guest.call_select(store, selection))
+    }
+
+    /// Calls `flow-query.query`.
+    ///
+    /// # Errors
+    /// The same as [`Instance::configure`].
+    pub fn query(&mut self, condition: &Program) -> CallResult<()> {
+        self.call_refusable(|i| i.flow_query.as_ref(), |guest, store| guest.call_query(store, condition))
+    }
+
+    /// Calls `flow-aggregate.aggregate`.
+    ///
+    /// # Errors
+    /// The same as [`Instance::configure`].
+    pub fn aggregate(&mut self, aggregation: &Aggregation) -> CallResult<()> {
+        self.call_refusable(|i| i.flow_aggregate.as_ref(), |guest, store| guest.call_aggregate(store, aggregation))
+    }
+
+    /// Calls `flow-aggregate.add`.
+    ///
+    /// # Errors
+    /// The same as [`Instance::configure`]: [`Failure::Refused`] if there are more groups than allowed.
+    pub fn add_flows(&mut self, batch: &Flows) -> CallResult<()> {
+        self.call_refusable(|i| i.flow_aggregate.as_ref(), |guest, store| guest.call_add(store, batch))
+    }
+
+    /// Calls `flow-aggregate.take` with the beginning and the end of the window, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn take_groups(&mut self, since: u64, until: u64) -> CallResult<Groups> {
+        self.call(|i| i.flow_aggregate.as_ref(), |guest, store| guest.call_take(store, since, until))
+    }
+
+    /// Calls `groups-format.render`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn render_groups(&mut self, groups: &Groups) -> CallResult<Vec<u8>> {
+        self.call(|i| i.groups_format.as_ref(), |guest, store| guest.call_render(store, groups))
     }
 
     /// Calls `flow-template.template`.
@@ -357,8 +404,11 @@ struct Exports {
     plugin: exports::plugin::Guest,
     flow_stage: Option<exports::flow_stage::Guest>,
     flow_selection: Option<exports::flow_selection::Guest>,
+    flow_query: Option<exports::flow_query::Guest>,
     flow_template: Option<exports::flow_template::Guest>,
     flow_format: Option<exports::flow_format::Guest>,
+    flow_aggregate: Option<exports::flow_aggregate::Guest>,
+    groups_format: Option<exports::groups_format::Guest>,
     expectation_stage: Option<exports::expectation_stage::Guest>,
     expectation_format: Option<exports::expectation_format::Guest>,
     statistics_format: Option<exports::statistics_format::Guest>,
@@ -375,7 +425,10 @@ impl Exports {
             flow_stage: at.flow_stage.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             flow_selection: at.flow_selection.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             flow_template: at.flow_template.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            flow_query: at.flow_query.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             flow_format: at.flow_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            flow_aggregate: at.flow_aggregate.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            groups_format: at.groups_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             expectation_stage: at.expectation_stage.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             expectation_format: at.expectation_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             statistics_format: at.statistics_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,

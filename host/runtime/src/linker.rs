@@ -17,10 +17,10 @@ pub(super) struct HostState {
 pub(super) fn linker(component: &Component) -> wasmtime::Result<Linker<HostState>> {
     let engine = component.engine();
     let mut linker = Linker::new(engine);
-    super::services::add_to_linker(&mut linker)?;
     for (name, item) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
         let interface = name.split('@').next().unwrap_or(name);
+        super::services::define(&mut linker, name, interface)?;
         for (function, _) in instance.exports(engine) {
             harmless(&mut linker, name, interface, function)?;
         }

@@ -7,6 +7,7 @@
 pub mod expectation_field;
 pub mod field;
 pub mod protocol;
+pub mod query;
 pub mod state;
 pub mod statistics;
 pub mod status;

@@ -29,6 +29,23 @@ macro_rules! selecting_stage {
     };
 }
 
+/// Exports a [`FlowStage`](crate::FlowStage) that is also a [`FlowSelection`](crate::FlowSelection) and a
+/// [`FlowQuery`](crate::FlowQuery) as the component's stage.
+#[macro_export]
+macro_rules! querying_stage {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, querying_stage [], [flow_stage flow_selection flow_query]);
+    };
+}
+
+/// Exports a [`FlowAggregate`](crate::FlowAggregate).
+#[macro_export]
+macro_rules! aggregator {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, aggregator [], [flow_aggregate]);
+    };
+}
+
 /// Exports a [`FlowStage`](crate::FlowStage) that is also a [`FlowTemplate`](crate::FlowTemplate) as the component's
 /// stage.
 #[macro_export]
@@ -76,6 +93,18 @@ macro_rules! full_format {
 macro_rules! statistics_format {
     ($plugin:ty) => {
         $crate::__component!($plugin, statistics_format [], [statistics_format]);
+    };
+}
+
+/// Exports a format for flows, expectations, statistics and the results of aggregations.
+#[macro_export]
+macro_rules! any_format {
+    ($plugin:ty) => {
+        $crate::__component!(
+            $plugin,
+            any_format [],
+            [flow_format expectation_format statistics_format groups_format]
+        );
     };
 }
 
@@ -185,6 +214,33 @@ macro_rules! __export {
         impl exports::flow_selection::Guest for Component {
             fn select(selection: $crate::Selection) -> ::std::result::Result<(), ::std::string::String> {
                 with(|plugin| $crate::FlowSelection::select(plugin, selection))
+            }
+        }
+    };
+    (flow_query, $plugin:ty) => {
+        impl exports::flow_query::Guest for Component {
+            fn query(condition: $crate::Program) -> ::std::result::Result<(), ::std::string::String> {
+                with(|plugin| $crate::FlowQuery::query(plugin, condition))
+            }
+        }
+    };
+    (flow_aggregate, $plugin:ty) => {
+        impl exports::flow_aggregate::Guest for Component {
+            fn aggregate(aggregation: $crate::Aggregation) -> ::std::result::Result<(), ::std::string::String> {
+                with(|plugin| $crate::FlowAggregate::aggregate(plugin, aggregation))
+            }
+            fn add(batch: $crate::Flows) -> ::std::result::Result<(), ::std::string::String> {
+                with(|plugin| $crate::FlowAggregate::add(plugin, &batch))
+            }
+            fn take(since: u64, until: u64) -> $crate::Groups {
+                with(|plugin| $crate::FlowAggregate::take(plugin, since, until))
+            }
+        }
+    };
+    (groups_format, $plugin:ty) => {
+        impl exports::groups_format::Guest for Component {
+            fn render(groups: $crate::Groups) -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::GroupsFormat::render(plugin, &groups))
             }
         }
     };

@@ -79,6 +79,7 @@ pub use bindings::flowgate::conntrack::{
     action::{ExpectationOutcome, Outcome, Results},
     expectation::Expectations,
     flow::Flows,
+    query::{Aggregation, Cells, Groups, Operation, Program},
     selector::Selection,
     setup::{Description, Setup},
     statistics::Counts,
@@ -90,16 +91,16 @@ pub use expectation::{Expectation, ExpectedTranslation};
 pub use expectation_notes::{ExpectationNotes, NewExpectation};
 pub use flow::Flow;
 pub use flowgate_names::{
-    action, event, expectation_field, expectation_flag, family, field, level, protocol, result, state, statistics,
-    status, verdict,
+    action, event, expectation_field, expectation_flag, family, field, level, protocol, query, result, state,
+    statistics, status, verdict,
 };
 pub use key::Key;
 pub use nat::Translated;
 pub use notes::Notes;
 pub use page::Page;
 pub use plugin::{
-    ActionResults, ExpectationFormat, ExpectationStage, Filter, FlowFormat, FlowLookBack, FlowSelection, FlowStage,
-    FlowTemplate, FlowTick, Plugin, StatisticsFormat,
+    ActionResults, ExpectationFormat, ExpectationStage, Filter, FlowAggregate, FlowFormat, FlowLookBack, FlowQuery,
+    FlowSelection, FlowStage, FlowTemplate, FlowTick, GroupsFormat, Plugin, StatisticsFormat,
 };
 #[doc(hidden)]
 pub use plugin::{actions_of, milliseconds};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Counts, Description, ExpectationOutcome, Expectations, Flow, Flows, Notes, Outcome, Results, Selection, Setup,
-    verdict,
+    Aggregation, Counts, Description, ExpectationOutcome, Expectations, Flow, Flows, Groups, Notes, Outcome, Program,
+    Results, Selection, Setup, verdict,
 };
 
 /// Implemented by every plugin. Interface `plugin`.
@@ -113,6 +113,40 @@ pub trait FlowSelection: Plugin {
     /// # Errors
     /// Returns an error for a selector that the stage cannot apply.
     fn select(&mut self, selection: Selection) -> Result<(), String>;
+}
+
+/// A stage that applies the command's query. Interface `flow-query`.
+pub trait FlowQuery: Plugin {
+    /// Receives the condition that a flow must satisfy; called before the first batch.
+    ///
+    /// # Errors
+    /// Returns an error for a program that the stage cannot evaluate.
+    fn query(&mut self, condition: Program) -> Result<(), String>;
+}
+
+/// Groups flows. Interface `flow-aggregate`.
+pub trait FlowAggregate: Plugin {
+    /// Receives what is computed; called before the first batch.
+    ///
+    /// # Errors
+    /// Returns an error for what it cannot compute.
+    fn aggregate(&mut self, aggregation: Aggregation) -> Result<(), String>;
+
+    /// Adds the flows of a batch.
+    ///
+    /// # Errors
+    /// Returns an error if there are more groups than allowed.
+    fn add(&mut self, batch: &Flows) -> Result<(), String>;
+
+    /// Returns the groups since the last call, and forgets them. Beginning and end of the window are in nanoseconds
+    /// since 1970; both are 0 for a whole stream.
+    fn take(&mut self, since: u64, until: u64) -> Groups;
+}
+
+/// A format for the results of aggregations. Interface `groups-format`.
+pub trait GroupsFormat: Plugin {
+    /// Returns a result as bytes.
+    fn render(&mut self, groups: &Groups) -> Vec<u8>;
 }
 
 /// A stage that sets the values of a template. Interface `flow-template`.

@@ -13,8 +13,8 @@ fn a_plugin_says_what_it_is() {
         "version     1.0.0",
         "summary     Established TCP flows to the outside with many bytes",
         "kind        core module, which the host makes a component of",
-        "package     flowgate:conntrack 0.1.0 (this host offers 0.1.0)",
-        "exports     plugin@0.1.0, flow-stage@0.1.0",
+        "package     flowgate:conntrack 0.1.1 (this host offers 0.1.1)",
+        "exports     plugin@0.1.1, flow-stage@0.1.1",
         "imports     nothing",
         "option      bytes=N  keep flows that have moved more bytes than this; 1000000 if not given",
         "grants      it asks for none",
@@ -36,7 +36,7 @@ fn programs_read_json() {
     let object: serde_json::Value = serde_json::from_str(outcome.stdout(0)).expect("JSON");
     assert_eq!(object["name"], "heavy-tcp");
     assert_eq!(object["runs"], true);
-    assert_eq!(object["wants"], serde_json::json!(["0.1.0"]));
+    assert_eq!(object["wants"], serde_json::json!(["0.1.1"]));
     assert_eq!(object["options"][0]["default"], "1000000");
     assert!(object["memory"].as_u64().expect("a number") > 0);
 }
@@ -64,7 +64,7 @@ fn foreign_files_are_told_in_words() {
         (
             "component.wasm",
             "\0asm\u{d}\0\u{1}\0",
-            "it exports nothing, and none of the interfaces of flowgate:conntrack@0.1.0",
+            "it exports nothing, and none of the interfaces of flowgate:conntrack@0.1.1",
         ),
     ] {
         write(&place, name, content);

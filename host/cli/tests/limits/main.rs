@@ -295,7 +295,7 @@ fn a_plugin_for_another_version_is_refused_in_words() {
     let path = plugins::built_for("outside", "wasm32-wasip2");
     let mut bytes = std::fs::read(path).unwrap();
     // The same component, as if built for another version of the package.
-    let (ours, other) = (b"flowgate:conntrack/flow-stage@0.1.0", b"flowgate:conntrack/flow-stage@0.9.0");
+    let (ours, other) = (b"flowgate:conntrack/flow-stage@0.1.1", b"flowgate:conntrack/flow-stage@0.9.0");
     let mut found = 0;
     for at in 0..bytes.len() - ours.len() {
         if bytes[at..].starts_with(ours) {
@@ -305,7 +305,7 @@ fn a_plugin_for_another_version_is_refused_in_words() {
     }
     assert!(found > 0);
     let error = load_error(&bytes).to_string();
-    for words in ["wants flowgate:conntrack/flow-stage@0.9.0", "offers 0.1.0", "rebuild the plugin"] {
+    for words in ["wants flowgate:conntrack/flow-stage@0.9.0", "offers 0.1.1", "rebuild the plugin"] {
         assert!(error.contains(words), "{error}");
     }
 }

@@ -9,6 +9,7 @@ pub mod action;
 pub mod columns;
 pub mod expectation;
 pub mod flow;
+pub mod query;
 pub mod selector;
 pub mod setup;
 pub mod statistics;

@@ -9,11 +9,10 @@ pub mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{Linker, LinkerInstance};
 
 use self::{log::Log, state::State};
 use super::linker::HostState;
-use crate::bindings::flowgate::conntrack::{clock, key_value, log as wit_log};
 use flowgate_base::clock::now;
 
 /// Resolution of the plugins' clock in nanoseconds.
@@ -48,40 +47,39 @@ impl Services {
     }
 }
 
-/// Lets components of this linker call the services.
-pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    wit_log::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)?;
-    key_value::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)?;
-    clock::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
-}
-
-impl wit_log::Host for HostState {
-    fn log(&mut self, level: u8, message: String) {
-        self.services.log.write(level, &message);
-    }
-}
-
-impl clock::Host for HostState {
-    fn now(&mut self) -> u64 {
+/// Defines the services of an interface, if it has any, under the name by which a component imports it: one of a
+/// plugin for an earlier version of the package has that version in it.
+pub(super) fn define(linker: &mut Linker<HostState>, import: &str, interface: &str) -> wasmtime::Result<()> {
+    match interface {
+        "flowgate:conntrack/log" => {
+            linker.instance(import)?.func_wrap("log", |store, (level, message): (u8, String)| {
+                store.data().services.log.write(level, &message);
+                Ok(())
+            })
+        }
         // Without the grant such a plugin does not start; this is the second line of defence.
-        if self.services.time { now() / CLOCK_RESOLUTION * CLOCK_RESOLUTION } else { 0 }
+        "flowgate:conntrack/clock" => linker.instance(import)?.func_wrap("now", |store, (): ()| {
+            let granted = store.data().services.time;
+            Ok((if granted { now() / CLOCK_RESOLUTION * CLOCK_RESOLUTION } else { 0 },))
+        }),
+        "flowgate:conntrack/key-value" => key_value(&mut linker.instance(import)?),
+        _ => Ok(()),
     }
 }
 
-impl key_value::Host for HostState {
-    fn get(&mut self, key: Vec<u8>) -> Option<Vec<u8>> {
-        self.services.state().and_then(|state| state.get(&key).map(<[u8]>::to_vec))
-    }
-
-    fn set(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), u8> {
-        self.services.state().map_or(Err(state::FULL), |mut state| state.set(key, value))
-    }
-
-    fn remove(&mut self, key: Vec<u8>) -> bool {
-        self.services.state().is_some_and(|mut state| state.remove(&key))
-    }
-
-    fn keys(&mut self, prefix: Vec<u8>, after: Vec<u8>, limit: u32) -> Vec<Vec<u8>> {
-        self.services.state().map_or_else(Vec::new, |state| state.keys(&prefix, &after, limit as usize))
-    }
+fn key_value(linker: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
+    linker.func_wrap("get", |store, (key,): (Vec<u8>,)| {
+        Ok((store.data().services.state().and_then(|state| state.get(&key).map(<[u8]>::to_vec)),))
+    })?;
+    linker.func_wrap("set", |store, (key, value): (Vec<u8>, Vec<u8>)| {
+        let services = &store.data().services;
+        Ok((services.state().map_or(Err(state::FULL), |mut state| state.set(key, value)),))
+    })?;
+    linker.func_wrap("remove", |store, (key,): (Vec<u8>,)| {
+        Ok((store.data().services.state().is_some_and(|mut state| state.remove(&key)),))
+    })?;
+    linker.func_wrap("keys", |store, (prefix, after, limit): (Vec<u8>, Vec<u8>, u32)| {
+        let state = store.data().services.state();
+        Ok((state.map_or_else(Vec::new, |state| state.keys(&prefix, &after, limit as usize)),))
+    })
 }

@@ -16,19 +16,19 @@ mod bindings {
         path: "../../../wit",
         inline: "package flowgate:hostile;
             world plugin {
-                include flowgate:conntrack/full-stage@0.1.0;
-                export flowgate:conntrack/flow-tick@0.1.0;
-                export flowgate:conntrack/flow-look-back@0.1.0;
-                export flowgate:conntrack/flow-format@0.1.0;
+                include flowgate:conntrack/full-stage@0.1.1;
+                export flowgate:conntrack/flow-tick@0.1.1;
+                export flowgate:conntrack/flow-look-back@0.1.1;
+                export flowgate:conntrack/flow-format@0.1.1;
             }",
         world: "flowgate:hostile/plugin",
         runtime_path: "::flowgate_sdk::wit_bindgen::rt",
         with: {
-            "flowgate:conntrack/setup@0.1.0": ::flowgate_sdk::bindings::flowgate::conntrack::setup,
-            "flowgate:conntrack/columns@0.1.0": ::flowgate_sdk::bindings::flowgate::conntrack::columns,
-            "flowgate:conntrack/flow@0.1.0": ::flowgate_sdk::bindings::flowgate::conntrack::flow,
-            "flowgate:conntrack/expectation@0.1.0": ::flowgate_sdk::bindings::flowgate::conntrack::expectation,
-            "flowgate:conntrack/action@0.1.0": ::flowgate_sdk::bindings::flowgate::conntrack::action,
+            "flowgate:conntrack/setup@0.1.1": ::flowgate_sdk::bindings::flowgate::conntrack::setup,
+            "flowgate:conntrack/columns@0.1.1": ::flowgate_sdk::bindings::flowgate::conntrack::columns,
+            "flowgate:conntrack/flow@0.1.1": ::flowgate_sdk::bindings::flowgate::conntrack::flow,
+            "flowgate:conntrack/expectation@0.1.1": ::flowgate_sdk::bindings::flowgate::conntrack::expectation,
+            "flowgate:conntrack/action@0.1.1": ::flowgate_sdk::bindings::flowgate::conntrack::action,
         },
     });
 }
