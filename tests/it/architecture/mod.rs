@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["names", "base"]),
     ("netlink", &["base", "model"]),
     ("syntax", &["base", "model"]),
+    ("query", &["names", "base", "model"]),
     ("runtime", &["base", "privileges", "isolation", "stock", "model"]),
     ("recording", &["base", "model", "netlink"]),
     ("fixture", &["names", "base", "model", "syntax"]),

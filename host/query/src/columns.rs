@@ -1,0 +1,46 @@
+//! The columns of a table of flows: a list of expressions.
+
+use std::cell::Cell;
+
+use flowgate_model::Program;
+
+use crate::{
+    Context, QueryError, checked_program, in_text,
+    lexer::Wrong,
+    lower::{Lowering, Value},
+    parser::{Id, Tree},
+};
+
+/// Greatest number of columns.
+const MOST: usize = 256;
+
+/// Parses expressions, which commas separate. Returns each as it was written, with its program and the kind of its
+/// values ([`flowgate_names::query::kind`]).
+///
+/// # Errors
+/// If the text is no such list.
+pub fn parse(text: &str, context: &Context<'_>) -> Result<Vec<(String, Program, u8)>, QueryError> {
+    let parsed = || {
+        let tree = Tree::list(text)?;
+        let lowering = Lowering { tree: &tree, context, regexes: &Cell::new(0) };
+        if let Some(root) = tree.roots.get(MOST) {
+            return Err(Wrong::new(tree.node(*root).at.clone(), format!("there are more than {MOST} columns")));
+        }
+        let column = |root: &Id| {
+            let (program, kind) = value(&lowering, *root)?;
+            Ok((tree.part(&tree.node(*root).at).to_owned(), program, kind))
+        };
+        tree.roots.iter().map(column).collect::<Result<Vec<_>, Wrong>>()
+    };
+    parsed().map_err(|wrong| in_text(text, wrong))
+}
+
+/// Returns the program of a value, and its kind.
+pub(crate) fn value(lowering: &Lowering<'_>, id: Id) -> Result<(Program, u8), Wrong> {
+    let mut operations = Vec::new();
+    let at = lowering.tree.node(id).at.clone();
+    match lowering.value(id, lowering.hint(id), &mut operations)? {
+        Value::Computed(shape) => Ok((checked_program(operations, &at)?, shape.kind)),
+        Value::Constant(_) => Err(Wrong::new(at, "a constant is the same for all flows").hint("name a field")),
+    }
+}
