@@ -33,6 +33,59 @@ pub fn canonical(program: &Program) -> String {
     text
 }
 
+/// Returns at least the number of levels that the canonical text of a condition is nested.
+pub(crate) fn nesting(condition: &Condition) -> usize {
+    match condition {
+        Condition::Truth(_) => 1,
+        Condition::All(chain) | Condition::Any(chain) => 1 + chain.iter().map(nesting).max().unwrap_or_default(),
+        Condition::Not(inner) => 1 + nesting(inner),
+        Condition::Test(operations) => 1 + value_nesting(operations),
+    }
+}
+
+/// Returns the number of levels that the canonical text of a value is nested.
+pub(crate) fn value_nesting(operations: &[Operation]) -> usize {
+    // Levels of each value, and the precedence of its loosest operator: a chain of equal precedence is one level.
+    let mut stack: Vec<(usize, u8)> = Vec::new();
+    for operation in operations {
+        match operation {
+            Operation::Arithmetic(operator) => {
+                let (right, left) = (stack.pop().unwrap_or_default(), stack.pop().unwrap_or_default());
+                let level = ARITHMETIC.get(usize::from(*operator)).map_or(UNARY, |(_, level)| *level);
+                let left = if left.1 == level { left.0 } else { left.0 + 1 };
+                stack.push((left.max(right.0 + 1), level));
+            }
+            Operation::Negate | Operation::Complement => {
+                if let Some((levels, level)) = stack.last_mut() {
+                    (*levels, *level) = (*levels + 1, UNARY);
+                }
+            }
+            Operation::Compare(_) => {
+                let (right, left) = (stack.pop().unwrap_or_default(), stack.pop().unwrap_or_default());
+                stack.push((left.0.max(right.0), ATOM));
+            }
+            // A negative number is a prefix and its operand.
+            Operation::Number(number) if number.hi < 0 => stack.push((2, UNARY)),
+            Operation::Has => {
+                if let Some((levels, _)) = stack.last_mut() {
+                    *levels += 1;
+                }
+            }
+            Operation::NumberIn(ranges) if ranges.first().is_some_and(|range| range.first.hi < 0) => {
+                if let Some((levels, _)) = stack.last_mut() {
+                    *levels = (*levels).max(2);
+                }
+            }
+            Operation::Field(_) | Operation::Annotation(_) | Operation::Address(_) | Operation::Text(_) => {
+                stack.push((1, ATOM));
+            }
+            Operation::Number(_) | Operation::Label(_) => stack.push((1, ATOM)),
+            _ => {}
+        }
+    }
+    stack.pop().unwrap_or_default().0
+}
+
 /// Where a condition stands.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {

@@ -5,10 +5,10 @@ use std::cell::Cell;
 use flowgate_model::Program;
 
 use crate::{
-    Context, QueryError, checked_program, in_text,
+    Context, QueryError, canonical, checked_program, in_text,
     lexer::Wrong,
     lower::{Lowering, Value},
-    parser::{Id, Tree},
+    parser::{self, Id, Tree},
 };
 
 /// Greatest number of columns.
@@ -40,6 +40,7 @@ pub(crate) fn value(lowering: &Lowering<'_>, id: Id) -> Result<(Program, u8), Wr
     let mut operations = Vec::new();
     let at = lowering.tree.node(id).at.clone();
     match lowering.value(id, lowering.hint(id), &mut operations)? {
+        Value::Computed(_) if canonical::value_nesting(&operations) > parser::DEEPEST => Err(parser::too_deep(at)),
         Value::Computed(shape) => Ok((checked_program(operations, &at)?, shape.kind)),
         Value::Constant(_) => Err(Wrong::new(at, "a constant is the same for all flows").hint("name a field")),
     }

@@ -82,6 +82,10 @@ impl Query {
             let lowering = Lowering { tree: &tree, context, regexes: &Cell::new(0) };
             let root = tree.root();
             let condition = lowering.condition(root)?;
+            // States by name, for example, stand for more than they are.
+            if canonical::nesting(&condition) > parser::DEEPEST {
+                return Err(parser::too_deep(tree.node(root).at.clone()));
+            }
             let implied = implied::selection(&condition);
             let mut operations = Vec::new();
             condition.emit(&mut operations);

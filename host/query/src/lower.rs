@@ -261,6 +261,11 @@ impl Lowering<'_> {
         self.tree.part(&self.tree.node(id).at)
     }
 
+    /// Returns the text of a name.
+    fn word(&self, id: Id) -> &str {
+        self.tree.part(&self.tree.node(id).inner)
+    }
+
     /// Returns a part of the text for a hint, or something in its place if it is long.
     fn brief(&self, id: Id, instead: &'static str) -> &str {
         let part = self.part(id);
@@ -274,7 +279,7 @@ impl Lowering<'_> {
     /// Returns the field that decides what names in this value mean.
     pub(crate) fn hint(&self, id: Id) -> Hint {
         match &self.tree.node(id).kind {
-            NodeKind::Name => query::by_name(self.part(id)),
+            NodeKind::Name => query::by_name(self.word(id)),
             NodeKind::Negate(inner) | NodeKind::Complement(inner) => self.hint(*inner),
             NodeKind::Arithmetic(first, rest) => {
                 self.hint(*first).or_else(|| rest.iter().find_map(|(_, operand)| self.hint(*operand)))
@@ -316,7 +321,7 @@ impl Lowering<'_> {
 
     /// Returns the truth value that a name alone is.
     fn truth(&self, id: Id) -> Result<Condition, Wrong> {
-        let name = self.part(id);
+        let name = self.word(id);
         match name {
             "true" => return Ok(Condition::Truth(true)),
             "false" => return Ok(Condition::Truth(false)),
@@ -355,7 +360,7 @@ impl Lowering<'_> {
 
     /// Returns the message for a name that nothing has.
     fn unknown(&self, id: Id, hint: Hint, condition: bool) -> Wrong {
-        let name = self.part(id);
+        let name = self.word(id);
         let fields = query::ALL.iter().flat_map(|field| field.aliases.iter().copied().chain([field.name]));
         let mut known: Vec<&str> = fields.collect();
         let lower: Vec<String> = status::NAMES.iter().map(|(_, name)| name.to_ascii_lowercase()).collect();
@@ -409,7 +414,7 @@ impl Lowering<'_> {
     /// Returns the whole of a name like `http-alt`, which is read as a difference; `None` if the name is no part of one.
     fn hyphenated(&self, id: Id) -> Option<&str> {
         const LONGEST: usize = 40;
-        let at = self.at(id);
+        let at = self.tree.node(id).inner.clone();
         let part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let (before, after) = (self.tree.text.get(..at.start)?, self.tree.text.get(at.end..)?);
         let start = at.start - before.bytes().rev().take(LONGEST).take_while(part).count();
@@ -446,7 +451,7 @@ impl Lowering<'_> {
             NodeKind::Address(address) => Ok(Value::Constant(Constant::Address(to_bits(*address)))),
             NodeKind::Network(..) => Err(Wrong::new(node.at.clone(), "a network is not an address")
                 .hint(format!("src in {}", self.brief(id, "10.0.0.0/8")))),
-            NodeKind::Text => Ok(Value::Constant(Constant::Text(lexer::content(self.tree.text, node.at.clone())?))),
+            NodeKind::Text => Ok(Value::Constant(Constant::Text(lexer::content(self.tree.text, node.inner.clone())?))),
             NodeKind::Name => self.name(id, hint, operations),
             NodeKind::Annotation(key) => {
                 operations.push(Operation::Annotation(lexer::content(self.tree.text, key.clone())?));
@@ -492,7 +497,7 @@ impl Lowering<'_> {
     }
 
     fn name(&self, id: Id, hint: Hint, operations: &mut Vec<Operation>) -> Result<Value, Wrong> {
-        let name = self.part(id);
+        let name = self.word(id);
         if let Some(field) = query::by_name(name) {
             operations.push(Operation::Field(field.number));
             return Ok(Value::Computed(Shape::of(field)));
@@ -815,7 +820,7 @@ impl Lowering<'_> {
     }
 
     fn is_bare(&self, id: Id, number: u32) -> bool {
-        self.is_name(id) && query::by_name(self.part(id)).is_some_and(|field| field.number == number)
+        self.is_name(id) && query::by_name(self.word(id)).is_some_and(|field| field.number == number)
     }
 
     /// Refuses to compare labels as a text.
@@ -832,10 +837,10 @@ impl Lowering<'_> {
     fn states_of(&self, id: Id) -> Result<Option<Vec<(u8, u8)>>, Wrong> {
         let node = self.tree.node(id);
         let name = match &node.kind {
-            NodeKind::Name if query::by_name(self.part(id)).is_none() && !self.part(id).starts_with("annotations") => {
-                self.part(id).to_owned()
+            NodeKind::Name if query::by_name(self.word(id)).is_none() && !self.word(id).starts_with("annotations") => {
+                self.word(id).to_owned()
             }
-            NodeKind::Text => lexer::content(self.tree.text, node.at.clone())?,
+            NodeKind::Text => lexer::content(self.tree.text, node.inner.clone())?,
             _ => return Ok(None),
         };
         let found = states(&name);
@@ -959,7 +964,7 @@ impl Lowering<'_> {
             return Err(Wrong::new(node.at.clone(), format!("{} is not a text", quoted(self.part(text))))
                 .hint("texts are in quotation marks"));
         };
-        let content = lexer::content(self.tree.text, node.at.clone())?;
+        let content = lexer::content(self.tree.text, node.inner.clone())?;
         if self.is_bare(value, query::LABELS) {
             return match test {
                 TextTest::Contains => self.label(text),
@@ -1020,8 +1025,8 @@ impl Lowering<'_> {
                     )),
                 };
             }
-            NodeKind::Text => lexer::content(self.tree.text, node.at.clone())?,
-            NodeKind::Name => self.part(id).to_owned(),
+            NodeKind::Text => lexer::content(self.tree.text, node.inner.clone())?,
+            NodeKind::Name => self.word(id).to_owned(),
             _ => {
                 return Err(
                     Wrong::new(node.at.clone(), "a label is a name or a number").hint("label(\"name\"), or label(5)")

@@ -18,11 +18,12 @@ pub(crate) const LONGEST: usize = 1 << 20;
 /// Position of a node.
 pub(crate) type Id = usize;
 
-/// A node, with its place in the text.
+/// A node, with its place in the text: with parentheses around it, and without.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     pub(crate) at: Range<usize>,
+    pub(crate) inner: Range<usize>,
     /// Levels of nodes in it.
     height: usize,
     /// In parentheses.
@@ -269,7 +270,7 @@ impl Parser<'_> {
         if height > DEEPEST {
             return Err(too_deep(at.start..at.start));
         }
-        self.tree.nodes.push(Node { kind, at, height, closed: false });
+        self.tree.nodes.push(Node { kind, inner: at.clone(), at, height, closed: false });
         Ok(self.tree.nodes.len() - 1)
     }
 
@@ -612,6 +613,6 @@ impl Parser<'_> {
     }
 }
 
-fn too_deep(at: Range<usize>) -> Wrong {
+pub(crate) fn too_deep(at: Range<usize>) -> Wrong {
     Wrong::new(at, format!("the expression is nested more than {DEEPEST} levels deep"))
 }
