@@ -19,7 +19,7 @@ const ENDED: u16 = 1;
 const FAILED: u16 = 2;
 /// The process has been started.
 const STARTED: u16 = 3;
-/// Maximum length of the text that names the failed step.
+/// Maximum length of the text that names the failed step, or the reason.
 const STEP: usize = 200;
 
 /// A process started by the spawner. It is killed when this handle is dropped, and when the owner or the spawner ends.
@@ -158,8 +158,14 @@ fn read(record: &[u8]) -> io::Result<io::Result<News>> {
                 Ok((errno, step))
             })();
             let (errno, step) = failed.map_err(invalid)?;
-            let error = io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or_default());
-            Ok(Err(io::Error::new(error.kind(), format!("{step}: {error}"))))
+            let error = match i32::try_from(errno).unwrap_or_default() {
+                0 => io::Error::other(step),
+                errno => {
+                    let error = io::Error::from_raw_os_error(errno);
+                    io::Error::new(error.kind(), format!("{step}: {error}"))
+                }
+            };
+            Ok(Err(error))
         }
         kind => Err(invalid(Violation::Kind(kind))),
     }
@@ -186,7 +192,17 @@ pub(super) fn tell_end(lease: &Channel, ending: &Ending) {
 /// Reports that a process could not be started. It is not an error if the owner no longer listens.
 pub(super) fn tell_failure(lease: &Channel, step: &str, error: &io::Error) {
     let errno = u32::try_from(error.raw_os_error().unwrap_or(libc::EIO)).unwrap_or_default();
-    let record = Record::new(FAILED, 0).u32(errno).text(step, STEP).finish();
+    tell(lease, step, errno);
+}
+
+/// Reports that a process was not started, for this reason. It is not an error if the owner no longer listens.
+pub(super) fn tell_refusal(lease: &Channel, reason: &str) {
+    tell(lease, reason, 0);
+}
+
+/// Sends the failed step and its error number, or the whole reason and 0.
+fn tell(lease: &Channel, text: &str, errno: u32) {
+    let record = Record::new(FAILED, 0).u32(errno).text(text, STEP).finish();
     let _ = record.map(|record| lease.send(&record, &[]));
 }
 
@@ -214,6 +230,8 @@ mod tests {
         tell_failure(&other, "cannot fork", &io::Error::from_raw_os_error(libc::EAGAIN));
         let error = child.wait(Instant::now()).unwrap_err();
         assert!(error.to_string().starts_with("cannot fork: Resource temporarily unavailable"), "{error}");
+        tell_refusal(&other, "nobody is left");
+        assert_eq!(child.wait(Instant::now()).unwrap_err().to_string(), "nobody is left");
         drop(other);
         assert!(child.wait(Instant::now()).unwrap_err().to_string().contains("has ended"));
     }

@@ -7,6 +7,7 @@
 //!   never sees the data that the others process.
 //! * [`Child`] is the owner's handle on such a process. The process ends when the [`Child`] is dropped, when the owner
 //!   ends, and when the spawner ends.
+//! * [`UserRange`] has the users of these processes, where each may have one of its own.
 //! * [`Limits`] are resource limits that the kernel enforces.
 //!
 //! The privileges that such a process drops by itself once it runs are described in [`flowgate_privileges::sandbox`].
@@ -17,9 +18,11 @@ pub mod frame;
 mod limits;
 mod spawner;
 mod sys;
+mod users;
 
 pub use channel::Channel;
 pub use child::{Child, Ending};
 pub use frame::{Body, Frame, Record, Violation};
 pub use limits::Limits;
-pub use spawner::{Entry, Order, Role, Spawner};
+pub use spawner::{Entry, Order, Role, Separation, Spawner};
+pub use users::UserRange;

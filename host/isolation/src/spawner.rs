@@ -20,12 +20,15 @@ use nix::{
     unistd::{self, Pid},
 };
 
+use flowgate_privileges::{sandbox, users};
+
 use super::{
     channel::Channel,
-    child::{Child, tell_end, tell_failure, tell_start},
+    child::{Child, tell_end, tell_failure, tell_refusal, tell_start},
     frame::{Body, Frame, Record, Violation},
     limits::Limits,
     sys,
+    users::{UserRange, Users},
 };
 
 /// Frame kind of an order to start a process.
@@ -35,6 +38,9 @@ const CHANNEL: RawFd = 3;
 /// OOM score adjustment of a started process, from 0 to 1000: the higher, the more likely the kernel kills it first
 /// when memory runs out.
 const SACRIFICE: &str = "500";
+/// Processes and threads of the user of a started process, if that has no other process (RLIMIT_NPROC). A worker has two,
+/// and a process that tries what a filter may kill it for one more.
+const PROCESSES: u64 = 8;
 
 /// The task of a started process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,15 +124,25 @@ impl Order {
     }
 }
 
+/// What separates the processes of a spawner from each other and from the rest of the machine, besides what they give up
+/// themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Separation {
+    /// The users of processes, each of which has one that no other process has; `None` if all have that of the owner.
+    pub users: Option<UserRange>,
+}
+
 /// The owner's handle on the spawner process, which ends with the owner.
 #[derive(Debug)]
 pub struct Spawner {
     orders: Channel,
     pid: Pid,
+    separation: Separation,
 }
 
 impl Spawner {
-    /// Forks the spawner, which drops all capabilities and keeps no descriptor except the channel for orders.
+    /// Forks the spawner, which keeps no descriptor except the channel for orders, and no capabilities except those that
+    /// users of their own take.
     ///
     /// `entry` runs in place of the program where that cannot be executed again, that is, without `/proc`.
     ///
@@ -134,21 +150,40 @@ impl Spawner {
     /// The calling process must be single-threaded.
     ///
     /// # Errors
-    /// If the kernel cannot create the process or the sockets.
+    /// If the kernel cannot create the process or the sockets. Whether processes can have users of their own says
+    /// [`Spawner::check_users`] before; where they cannot, none starts.
     #[allow(unsafe_code)]
-    pub unsafe fn fork(entry: Entry) -> io::Result<Self> {
+    pub unsafe fn fork(entry: Entry, separation: Separation) -> io::Result<Self> {
         let (orders, other) = Channel::pair()?;
-        // Executed by descriptor, so that an update of the file on disk does not mix two versions.
-        let program = File::open("/proc/self/exe").ok();
+        let program = own_program();
+        let users = separation.users.map(|range| Users::new(range, std::process::id()));
         // SAFETY: the caller guarantees that this process is single-threaded.
         match unsafe { sys::fork() }? {
-            Some(pid) => Ok(Spawner { orders, pid }),
+            Some(pid) => Ok(Spawner { orders, pid, separation }),
             None => {
                 drop(orders);
-                let status = Loop::begin(other, program, entry).and_then(Loop::serve).is_err();
+                let status = Loop::begin(other, program, entry, users).and_then(Loop::serve).is_err();
                 sys::exit(status.into());
             }
         }
+    }
+
+    /// Checks that processes can be started as users of this range.
+    ///
+    /// # Safety
+    /// The calling process must be single-threaded.
+    ///
+    /// # Errors
+    /// Why they cannot: capabilities are missing, the user namespace lacks the users, or they may not execute the program.
+    #[allow(unsafe_code, reason = "it forks")]
+    pub unsafe fn check_users(range: UserRange) -> io::Result<()> {
+        range.check(own_program().as_ref())
+    }
+
+    /// Returns what separates the processes that are started.
+    #[must_use]
+    pub fn separation(&self) -> Separation {
+        self.separation
     }
 
     /// Ends the spawner and the processes it has started, and waits until they are gone. (Orphans would be reparented
@@ -180,10 +215,18 @@ impl Spawner {
     }
 }
 
+/// Opens the program of this process: it is executed by descriptor, so that an update of the file on disk does not mix two
+/// versions.
+fn own_program() -> Option<File> {
+    File::open("/proc/self/exe").ok()
+}
+
 /// A process that has not been reaped yet.
 struct Running {
     pid: Pid,
     lease: Channel,
+    /// The user whom nobody else has.
+    user: Option<u32>,
 }
 
 /// The state of the spawner process.
@@ -193,12 +236,14 @@ struct Loop {
     entry: Entry,
     ends: SignalFd,
     running: Vec<Running>,
+    /// The users of processes, if each has one of its own.
+    users: Option<Users>,
     own: Pid,
 }
 
 impl Loop {
     /// Drops what the spawner does not need.
-    fn begin(orders: Channel, program: Option<File>, entry: Entry) -> io::Result<Self> {
+    fn begin(orders: Channel, program: Option<File>, entry: Entry, users: Option<Users>) -> io::Result<Self> {
         let _ = prctl::set_name(c"flowgate-spawner");
         // Signals from a terminal, and those that systemd sends to all processes of a unit, are meant for the owner,
         // which may want to finish its work. The spawner ends when the owner does.
@@ -225,10 +270,11 @@ impl Loop {
         let _ = std::env::set_current_dir("/");
         sys::keep_files_private();
         prctl::set_dumpable(false)?;
-        flowgate_privileges::sandbox::drop_capabilities().map_err(io::Error::other)?;
+        let kept = if users.is_some() { users::capabilities() } else { 0 };
+        sandbox::keep_capabilities(kept).map_err(io::Error::other)?;
         let own = unistd::getpid();
         let orders = Channel::from_descriptor(orders)?;
-        let this = Loop { orders, program, entry, ends, running: Vec::new(), own };
+        let this = Loop { orders, program, entry, ends, running: Vec::new(), users, own };
         this.close_others();
         Ok(this)
     }
@@ -276,9 +322,13 @@ impl Loop {
 
     /// Reaps the processes that have ended, and reports each to its owner.
     fn collect(&mut self) {
+        let users = &mut self.users;
         self.running.retain(|running| match sys::collect(running.pid) {
             Some(ending) => {
                 tell_end(&running.lease, &ending);
+                if let (Some(users), Some(user)) = (users.as_mut(), running.user) {
+                    users.give_back(user);
+                }
                 false
             }
             None => true,
@@ -291,19 +341,28 @@ impl Loop {
             return;
         }
         let Ok(lease) = Channel::from_descriptor(descriptors.remove(0)) else { return };
+        let user = match self.users.as_mut().map(Users::take).transpose() {
+            Ok(user) => user,
+            Err(reason) => return tell_refusal(&lease, &format!("`worker-uids`: {reason}")),
+        };
         // SAFETY: this process is single-threaded.
         #[allow(unsafe_code)]
         let forked = unsafe { sys::fork() };
         match forked {
-            Err(error) => tell_failure(&lease, "cannot start a process", &error),
+            Err(error) => {
+                tell_failure(&lease, "cannot start a process", &error);
+                if let (Some(users), Some(user)) = (self.users.as_mut(), user) {
+                    users.give_back(user);
+                }
+            }
             Ok(Some(pid)) => {
                 tell_start(&lease, pid.as_raw());
-                self.running.push(Running { pid, lease });
+                self.running.push(Running { pid, lease, user });
             }
             Ok(None) => {
                 // Used only to report a failure; it is closed when the program is executed.
                 let status = match sys::aside(lease.as_fd()).and_then(Channel::from_descriptor) {
-                    Ok(lease) => match self.become_other(order, &descriptors) {
+                    Ok(lease) => match self.become_other(order, user, &descriptors) {
                         // Not a destructor of descriptors runs: the process has closed them by their numbers.
                         Ok(status) => sys::exit(status),
                         Err((step, error)) => {
@@ -320,20 +379,32 @@ impl Loop {
 
     /// Turns the calling process, which has just been forked, into one of this role. Returns only if the program cannot
     /// be executed.
-    fn become_other(&self, order: &Order, descriptors: &[OwnedFd]) -> Result<u8, (&'static str, io::Error)> {
-        // A refusal is harmless: the process then keeps its default score.
+    fn become_other(
+        &self,
+        order: &Order,
+        user: Option<u32>,
+        descriptors: &[OwnedFd],
+    ) -> Result<u8, (&'static str, io::Error)> {
+        // A refusal is harmless: the process then keeps its default score. The file belongs to root unless the process is
+        // dumpable, which the program that it executes is at first anyway.
+        let _ = prctl::set_dumpable(true);
         let _ = fs::write("/proc/self/oom_score_adj", SACRIFICE);
-        flowgate_privileges::sandbox::give_way(order.nice);
+        sandbox::give_way(order.nice);
         SigSet::empty().thread_set_mask().map_err(|errno| ("cannot reset signals", errno.into()))?;
-        // The signal is sent when the spawner's only thread ends. If the spawner has already ended, the check below
-        // notices.
+        let program = self.program.as_ref().map(|program| sys::aside(program.as_fd())).transpose();
+        let program = program.map_err(|error| ("cannot keep the program open", error))?;
+        let next = sys::place(descriptors, CHANNEL).map_err(|error| ("cannot pass descriptors", error))?;
+        if let Some(user) = user {
+            sys::limit_processes(PROCESSES).map_err(|error| ("cannot limit processes", error))?;
+            users::become_user(user)?;
+            sandbox::drop_capabilities().map_err(|error| ("cannot drop capabilities", io::Error::other(error)))?;
+        }
+        // A change of the user clears it. The signal is sent when the spawner's only thread ends. If the spawner has
+        // already ended, the check below notices.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| ("cannot follow the end of others", errno.into()))?;
         if unistd::getppid() != self.own {
             return Ok(127);
         }
-        let program = self.program.as_ref().map(|program| sys::aside(program.as_fd())).transpose();
-        let program = program.map_err(|error| ("cannot keep the program open", error))?;
-        let next = sys::place(descriptors, CHANNEL).map_err(|error| ("cannot pass descriptors", error))?;
         order.limits.apply().map_err(|error| ("cannot limit resources", error))?;
         match program {
             // All others are closed by it.

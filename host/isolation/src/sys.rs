@@ -260,6 +260,31 @@ pub(super) fn cpu_time(pid: i32) -> Option<Duration> {
     read.then(|| Duration::new(seconds, rest))
 }
 
+/// Checks that the user of the process may execute an open program.
+///
+/// # Errors
+/// The step that failed, and why.
+pub(super) fn is_executable(program: BorrowedFd<'_>) -> Result<(), (&'static str, io::Error)> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    // SAFETY: takes a descriptor, an empty text and numbers.
+    let result = unsafe { libc::syscall(libc::SYS_faccessat2, program.as_raw_fd(), c"".as_ptr(), libc::X_OK, flags) };
+    // Kernels before 5.8 lack the call.
+    match io::Error::last_os_error() {
+        error if result != 0 && error.raw_os_error() == Some(libc::EACCES) => {
+            Err(("cannot execute the program, whose file others must be able to execute", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Limits the processes and threads that the user of the process has, to which those count that it has already.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn limit_processes(most: u64) -> io::Result<()> {
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NPROC, most, most).map_err(io::Error::from)
+}
+
 /// Executes an open program with one argument and an empty environment.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use std::{
 mod attacks;
 
 use attacks::{ALLOWED, Attack, BEYOND, FORBIDDEN};
-use flowgate_isolation::{Channel, Child, Ending, Frame, Limits, Order, Record, Role, Spawner};
+use flowgate_isolation::{Channel, Child, Ending, Frame, Limits, Order, Record, Role, Separation, Spawner};
 use libc::*;
 
 const LIMITS: Limits =
@@ -261,7 +261,7 @@ fn main() {
         return;
     }
     // SAFETY: this program has one thread.
-    let owner = Owner { spawner: unsafe { Spawner::fork(|_| 99) }.unwrap() };
+    let owner = Owner { spawner: unsafe { Spawner::fork(|_| 99, Separation::default()) }.unwrap() };
     let tests: [Test; 6] = [
         ("native_code_gets_nothing", native_code_gets_nothing),
         ("limits_hold_whatever_is_tried", limits_hold_whatever_is_tried),

@@ -128,6 +128,9 @@ pub struct ControlAnswer {
 #[serde(rename_all = "kebab-case")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a restriction of its own")]
 pub struct Isolation {
+    /// True if each has a user of its own.
+    #[serde(default)]
+    pub uid: bool,
     /// The version of Landlock, if the kernel has it.
     #[serde(default)]
     pub landlock: Option<u32>,
@@ -144,13 +147,14 @@ impl Isolation {
     #[must_use]
     pub fn text(&self) -> String {
         let landlock = self.landlock.map_or_else(|| "no landlock".into(), |version| format!("landlock {version}"));
-        let others = [
+        let parts = [
+            (self.uid, "uid"),
+            (true, landlock.as_str()),
             (self.filter, "filter"),
             (self.no_executable_memory, "no executable memory"),
             (self.not_dumpable, "not dumpable"),
         ];
-        let others = others.into_iter().filter(|(is, _)| *is).map(|(_, name)| name.to_string());
-        [landlock].into_iter().chain(others).collect::<Vec<_>>().join(", ")
+        parts.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -589,7 +593,8 @@ mod tests {
             },
             plugins: vec![StageReport { plugin: "blue:p".into(), rows_in: 9, ..StageReport::default() }],
         };
-        let isolation = Isolation { landlock: Some(7), no_executable_memory: false, filter: true, not_dumpable: true };
+        let isolation =
+            Isolation { uid: true, landlock: Some(7), no_executable_memory: false, filter: true, not_dumpable: true };
         let answer = ControlAnswer {
             ok: true,
             generation: 3,
@@ -609,16 +614,16 @@ mod tests {
              its \\u{1b}[2J plugin\n  \
              worker: restarting, 2 restarts, 1234 ms of CPU time, last end: no-answer (silent \\u{1b}[2J)\n  \
              plugin blue:p: running, 9 rows, 0 failures\n\
-             isolation: landlock 7, filter, not dumpable\n"
+             isolation: uid, landlock 7, filter, not dumpable\n"
         );
         let json = String::from_utf8(line).unwrap();
         for part in [
             r#""worker":{"state":"restarting","restarts":2,"nanoseconds":1234567890,"last-end":{"code":"no-answer","#,
-            r#""isolation":{"landlock":7,"no-executable-memory":false,"filter":true,"not-dumpable":true}}"#,
+            r#""isolation":{"uid":true,"landlock":7,"no-executable-memory":false,"filter":true,"not-dumpable":true}}"#,
         ] {
             assert!(json.contains(part), "{part} is not in {json}");
         }
-        let none = Isolation { landlock: None, no_executable_memory: true, ..isolation };
+        let none = Isolation { uid: false, landlock: None, no_executable_memory: true, ..isolation };
         assert_eq!(none.text(), "no landlock, filter, no executable memory, not dumpable");
         // A later service may say more.
         let later = br#"{"ok":false,"generation":1,"errors":["no"],"since":5}"#;

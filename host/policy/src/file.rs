@@ -53,6 +53,20 @@ pub struct Service {
     pub table_share: u64,
     /// The directory of compiled code, if the file names one.
     pub cache: Option<PathBuf>,
+    /// The users of workers and compilers.
+    pub worker_uids: WorkerUids,
+}
+
+/// The users of processes that run or compile plugins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WorkerUids {
+    /// Users of their own where the service is started as root.
+    #[default]
+    Default,
+    /// The user of the service.
+    Shared,
+    /// Users from the first to the last of these, or the service does not start.
+    Range(u32, u32),
 }
 
 /// Limits of the tenants' use of the audit.
@@ -223,7 +237,8 @@ impl Policy {
     pub fn needs_restart(&self, next: &Self) -> bool {
         let fixed = |policy: &Self| {
             let service = &policy.service;
-            (service.socket.clone(), service.buffer, service.cache.clone(), policy.audit.clone(), policy.audit_limits)
+            let directories = (service.socket.clone(), service.cache.clone());
+            (directories, service.buffer, service.worker_uids, policy.audit.clone(), policy.audit_limits)
         };
         fixed(self) != fixed(next)
     }

@@ -7,7 +7,7 @@ pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// Rights of tenants to translated flows.
 pub const TRANSLATED: [&str; 2] = ["see", "act"];
 
-const SERVICE: [Key; 6] = [
+const SERVICE: [Key; 7] = [
     key("socket", Kind::Path, "the control socket, created with mode 0600").default("/run/flowgate/policy.sock"),
     key("buffer", Kind::Size, "receive buffer of the event socket").default("8MiB"),
     key("drain", Kind::Time, "maximum time that SIGTERM and a reload wait for tenants to process their queues").default("2s"),
@@ -22,6 +22,11 @@ const SERVICE: [Key; 6] = [
         "cache",
         Kind::Path,
         "the directory of compiled code, writable only by the service; $CACHE_DIRECTORY by default, or none",
+    ),
+    key(
+        "worker-uids",
+        Kind::Text,
+        "users, by number, that nothing else has: each process that runs or compiles plugins gets one of its own, and the group of its number; \"none\" for the user of the service. It takes root, who has 524288-525287 by default",
     ),
 ];
 

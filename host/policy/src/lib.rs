@@ -24,7 +24,7 @@ pub mod sets;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Policy, Tenant, TenantLimits, TenantPlugin};
+pub use file::{Policy, Tenant, TenantLimits, TenantPlugin, WorkerUids};
 pub use scope::{Scope, ScopeView};
 
 /// Returns the text of the JSON schema of policy files, for editors.

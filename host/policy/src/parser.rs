@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    file::{AUDIT, AuditLimits, SOCKET, Service, TIMEOUTS, Tenant, TenantLimits, TenantPlugin},
+    file::{AUDIT, AuditLimits, SOCKET, Service, TIMEOUTS, Tenant, TenantLimits, TenantPlugin, WorkerUids},
     scope::{Rule, Scope},
     sets::{NumberSet, PrefixSet},
 };
@@ -29,6 +29,8 @@ use flowgate_syntax::LabelMap;
 
 /// Mode of the audit: its owner writes it, and its group, for example that of log readers, reads it.
 const MODE: u32 = 0o640;
+/// The largest number of users of workers.
+const USERS: u32 = 65_536;
 
 /// The state of a conversion.
 pub(super) struct PolicyParser<'a> {
@@ -51,7 +53,29 @@ impl PolicyParser<'_> {
             reload_on_change: fields.switch("reload-on-change").unwrap_or(true),
             table_share: fields.count("table-share").map_or(25, |percent| percent.value),
             cache: fields.text("cache").map(|path| self.reader.path(&path.value)),
+            worker_uids: self.worker_uids(&fields),
         }
+    }
+
+    fn worker_uids(&mut self, fields: &Fields) -> WorkerUids {
+        let Some(text) = fields.text("worker-uids") else { return WorkerUids::Default };
+        if text.value == "none" {
+            return WorkerUids::Shared;
+        }
+        let given = clean(&text.value);
+        let bounds = text.value.split_once('-').map(|(first, last)| (number_of(first), number_of(last)));
+        let mut wrong = |what: &str| self.reader.wrong(text.offset, format!("{what}, not \"{given}\""));
+        match bounds {
+            Some((Some(first), Some(last))) if first == 0 || last == u32::MAX => {
+                wrong("`worker-uids` takes users from 1, since 0 is root, to 4294967294");
+            }
+            Some((Some(first), Some(last))) if first > last || last - first >= USERS => {
+                wrong("`worker-uids` takes 1 to 65536 users");
+            }
+            Some((Some(first), Some(last))) => return WorkerUids::Range(first, last),
+            _ => wrong("`worker-uids` takes the first and the last user, such as \"524288-525287\", or \"none\""),
+        }
+        WorkerUids::Default
     }
 
     pub(crate) fn audit(&mut self) -> (FileOptions, AuditLimits) {
@@ -407,6 +431,12 @@ impl PolicyParser<'_> {
         }
         share
     }
+}
+
+/// Returns a decimal number.
+fn number_of(text: &str) -> Option<u32> {
+    let text = text.trim();
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// Reads the criteria of a rule.

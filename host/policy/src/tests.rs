@@ -44,6 +44,37 @@ fn what_is_not_said_is_safe() {
 }
 
 #[test]
+fn users_of_workers_are_a_range_or_none() {
+    let with = |value: &str| format!("[service]\nworker-uids = \"{value}\"\n{}", tenant("", "zones = 1", ""));
+    assert_eq!(good(&tenant("", "zones = 1", "")).service.worker_uids, WorkerUids::Default);
+    for (value, users) in [
+        ("none", WorkerUids::Shared),
+        ("7-7", WorkerUids::Range(7, 7)),
+        ("524288 - 589823", WorkerUids::Range(524_288, 589_823)),
+        ("4294967294-4294967294", WorkerUids::Range(u32::MAX - 1, u32::MAX - 1)),
+    ] {
+        assert_eq!(good(&with(value)).service.worker_uids, users, "{value}");
+    }
+    let form = "`worker-uids` takes the first and the last user, such as \"524288-525287\", or \"none\"";
+    let root = "`worker-uids` takes users from 1, since 0 is root, to 4294967294";
+    let many = "`worker-uids` takes 1 to 65536 users";
+    for (value, what) in [
+        ("", form),
+        ("5", form),
+        ("-5", form),
+        ("+5-9", form),
+        ("5-9-11", form),
+        ("5-4294967296", form),
+        ("0-9", root),
+        ("5-4294967295", root),
+        ("9-5", many),
+        ("1-65537", many),
+    ] {
+        assert_eq!(read(&with(value)).1, [format!("p.toml:2:15: {what}, not \"{value}\"")]);
+    }
+}
+
+#[test]
 fn the_audit_keeps_its_history_whatever_becomes_of_old_files() {
     let with = |keys: &str| format!("[audit]\n{keys}\n{}", tenant("", "zones = 1", ""));
     let kept = |keys: &str| good(&with(keys)).audit.rotation.unwrap().keep_time.map(flowgate_base::units::show_time);

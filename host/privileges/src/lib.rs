@@ -12,6 +12,7 @@
 mod capabilities;
 pub mod sandbox;
 mod syscalls;
+pub mod users;
 
 use std::{io, sync::OnceLock};
 

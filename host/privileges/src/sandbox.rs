@@ -213,20 +213,29 @@ fn isolate() -> Result<Option<u32>, PrivilegesError> {
 /// # Errors
 /// If the kernel refuses to drop them.
 pub fn drop_capabilities() -> Result<(), PrivilegesError> {
+    keep_capabilities(0)
+}
+
+/// Drops all capabilities but those in `kept`, as [`drop_capabilities`].
+///
+/// # Errors
+/// If the kernel refuses to drop them.
+pub fn keep_capabilities(kept: u64) -> Result<(), PrivilegesError> {
     prctl::set_no_new_privs().map_err(PrivilegesError::NewPrivileges)?;
     // Capabilities that cannot be removed from these sets have no effect without the right to gain privileges.
     let _ = caps::clear(None, CapSet::Ambient);
     let has = CapabilitySets::read().map_err(PrivilegesError::Capabilities)?;
-    if has == CapabilitySets::default() {
+    let left = CapabilitySets { inheritable: 0, ..has.only(kept) };
+    if has == left {
         return Ok(());
     }
     if has.effective & Capability::CAP_SETPCAP.bitmask() != 0 {
         let _ = caps::clear(None, CapSet::Bounding);
     }
-    if !survives(|| CapabilitySets::default().apply().is_ok()) {
+    if !survives(|| left.apply().is_ok()) {
         return Ok(());
     }
-    CapabilitySets::default().apply().map_err(PrivilegesError::Capabilities)
+    left.apply().map_err(PrivilegesError::Capabilities)
 }
 
 /// Lowers the scheduling priority of the calling process, which must be single-threaded (`nice(2)`), if that is

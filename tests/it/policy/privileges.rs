@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Stdio};
 
-use crate::policy::{Serving, flowgate, plugins, policy, policy_text, service};
+use crate::policy::{Serving, compiling, flowgate, plugins, policy, policy_text, service};
 use caps::Capability;
 use flowgate_test_support::{Background, Namespace, Program, entries, until};
 
@@ -57,6 +57,12 @@ fn a_keeper_has_one_capability_and_no_executable_memory() {
         serving.until("its plugin runs", || service::output(&serving, "blue").contains("sport=70 "));
         assert_eq!(of_threads(&serving, "CapEff"), only(&[Capability::CAP_NET_ADMIN]));
         let process = serving.background.process();
+        // What starts workers has three others, to give each a user of its own, and sees nothing of what they do.
+        let kept = only(&[Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL]);
+        let below = compiling::below(process.as_raw());
+        let spawners = below.into_iter().filter(|(_, (_, name))| name == "flowgate-spawne");
+        let capabilities = spawners.map(|(spawner, _)| of_process(Path::new(&format!("/proc/{spawner}")), "CapEff"));
+        assert_eq!(capabilities.flatten().map(|set| BTreeSet::from([set])).collect::<Vec<_>>(), [kept]);
         let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
         for line in maps.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();

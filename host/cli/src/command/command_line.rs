@@ -21,6 +21,7 @@ use flowgate_pipeline::{
     sink::{Sink, Stdout, Tolerant},
     stats::Board,
 };
+use flowgate_policy::WorkerUids;
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_syntax::{Command, ProgramName, Settings};
 
@@ -74,12 +75,13 @@ impl CommandLine {
     /// The exit status if the command must not run with privileges that cannot be given up; the reason has been
     /// printed.
     pub fn give_up_privileges(&self) -> Result<(), Exit> {
-        let profile = self.profile();
+        let (profile, worker_uids) = self.privileges();
         // SAFETY: this is called by the first thread of the process, before it starts any.
         #[allow(unsafe_code)]
-        unsafe {
-            compiling::provide(profile);
-        }
+        unsafe { compiling::provide(profile, worker_uids) }.map_err(|error| {
+            report::banner(&error.to_string());
+            Exit::Failure
+        })?;
         match profile.apply() {
             Err(error) if profile.is_strict() => {
                 report::banner(&format!("the service does not run with privileges that it does not need: {error}"));
@@ -91,6 +93,11 @@ impl CommandLine {
     }
 
     fn profile(&self) -> PrivilegeProfile {
+        self.privileges().0
+    }
+
+    /// Returns the profile of the command, and the users of its workers.
+    fn privileges(&self) -> (PrivilegeProfile, WorkerUids) {
         let file = self.file.as_ref().and_then(|file| file.as_deref().ok());
         privilege_profile::of(&self.name, &self.invocation, file)
     }

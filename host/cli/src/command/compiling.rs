@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use flowgate_isolation::{Role, Spawner};
-use flowgate_privileges::PrivilegeProfile;
+use super::{policy::PolicyError, report};
+use flowgate_base::io_error::error_text;
+use flowgate_isolation::{Role, Separation, Spawner, UserRange};
+use flowgate_policy::WorkerUids;
+use flowgate_privileges::{PrivilegeProfile, users};
 use flowgate_runtime::{Cache, Compiler, LoadError, PluginEngine, compiler};
 
 /// What compiles plugins in this process; empty where none is loaded.
@@ -19,18 +22,56 @@ static SPAWNER: OnceLock<Arc<Spawner>> = OnceLock::new();
 ///
 /// # Safety
 /// The calling process has one thread.
+///
+/// # Errors
+/// [`PolicyError::WorkerUids`].
 #[allow(unsafe_code)]
-pub(super) unsafe fn provide(profile: PrivilegeProfile) {
+pub(super) unsafe fn provide(profile: PrivilegeProfile, worker_uids: WorkerUids) -> Result<(), PolicyError> {
     if !profile.is_confined() {
-        return;
+        return Ok(());
     }
     // SAFETY: the caller's.
-    let spawner = unsafe { Spawner::fork(work) }.map(Arc::new);
+    let separation = Separation { users: unsafe { users_of(worker_uids) }? };
+    // SAFETY: the caller's.
+    let spawner = unsafe { Spawner::fork(work, separation) }.map(Arc::new);
     if let Ok(spawner) = &spawner {
         let _ = SPAWNER.set(spawner.clone());
     }
     // A process has one command line.
     let _ = COMPILER.set(Arc::new(Compiler::new(spawner, profile.is_strict())));
+    Ok(())
+}
+
+/// Returns the users of processes, if each is to have one of its own. Where root cannot have them although the policy does
+/// not rule them out, such as in a user namespace without them, all have the same.
+///
+/// # Safety
+/// The calling process has one thread.
+///
+/// # Errors
+/// [`PolicyError::WorkerUids`].
+#[allow(unsafe_code)]
+unsafe fn users_of(worker_uids: WorkerUids) -> Result<Option<UserRange>, PolicyError> {
+    let range = match worker_uids {
+        WorkerUids::Shared => None,
+        WorkerUids::Default => users::is_root().then_some(UserRange::DEFAULT),
+        WorkerUids::Range(first, last) => UserRange::new(first, last),
+    };
+    let Some(range) = range else { return Ok(None) };
+    // SAFETY: the caller's.
+    match unsafe { Spawner::check_users(range) } {
+        Ok(()) => Ok(Some(range)),
+        Err(error) if worker_uids == WorkerUids::Default => {
+            report::line(&format!("NOTE: workers have the user of the service, not {range}: {}", error_text(&error)));
+            Ok(None)
+        }
+        Err(source) => Err(PolicyError::WorkerUids { range, source }),
+    }
+}
+
+/// Returns what separates the processes that are started, besides what they give up themselves.
+pub(super) fn separation() -> Separation {
+    SPAWNER.get().map(|spawner| spawner.separation()).unwrap_or_default()
 }
 
 /// Ends what compiles plugins in this process.

@@ -16,6 +16,7 @@ use super::{plugin::ToolError, policy::PolicyError, report::CommandError};
 use flowgate_base::address::ListenAddress;
 use flowgate_config::Diagnostic;
 use flowgate_fixture::FixtureError;
+use flowgate_isolation::UserRange;
 use flowgate_metrics::MetricsError;
 use flowgate_model::grants::GrantError;
 use flowgate_netlink::{DumpError, NamespaceError, SocketError, source::SourceError};
@@ -185,6 +186,7 @@ fn of_policies(messages: &mut Messages) {
         Socket {path: path(), source: io()} 2,
         Running {path: path()} 1,
         Ask {path: path(), source: AskError::Connection(io())} 2,
+        WorkerUids {range: UserRange::DEFAULT, source: io()} 1,
         Once {path: path()} 1,
         Signal {source: io()} 1,
         Thread {source: io()} 1,

@@ -6,11 +6,24 @@ use std::ffi::OsString;
 use super::policy;
 use crate::args::{Invocation, PluginCommand, PolicyCommand, Subcommand};
 use flowgate_config::Config;
+use flowgate_policy::WorkerUids;
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_syntax::{Command, ProgramName, Settings, Table};
 
-/// Returns the profile of an invocation; `file` is the content of the file that it names, if it can be read.
-pub(super) fn of(name: &ProgramName, invocation: &Invocation, file: Option<&[u8]>) -> PrivilegeProfile {
+/// Returns the profile of an invocation and the users of workers that it names; `file` is the content of the file that it
+/// names, if it can be read.
+pub(super) fn of(name: &ProgramName, invocation: &Invocation, file: Option<&[u8]>) -> (PrivilegeProfile, WorkerUids) {
+    if let (Invocation::Subcommand(subcommand), Some(content)) = (invocation, file)
+        && let Subcommand::Run(options) = subcommand.as_ref()
+        && let Some(outline) = policy::outline(&options.file, content)
+    {
+        return (PrivilegeProfile::Service { namespaces: outline.namespaces }, outline.worker_uids);
+    }
+    (of_command(name, invocation, file), WorkerUids::Shared)
+}
+
+/// Returns the profile of an invocation that does not run a policy.
+fn of_command(name: &ProgramName, invocation: &Invocation, file: Option<&[u8]>) -> PrivilegeProfile {
     const NEITHER: PrivilegeProfile = PrivilegeProfile::Command { namespaces: false, plugins: false };
     const PLUGINS: PrivilegeProfile = PrivilegeProfile::Command { namespaces: false, plugins: true };
     match invocation {
@@ -19,14 +32,10 @@ pub(super) fn of(name: &ProgramName, invocation: &Invocation, file: Option<&[u8]
         Invocation::Text(_) => NEITHER,
         Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
             Subcommand::Doctor { .. } => PrivilegeProfile::Inspect,
-            Subcommand::Run(options) => match file.map(|content| policy::enters_namespaces(&options.file, content)) {
-                Some(Some(namespaces)) => PrivilegeProfile::Service { namespaces },
-                Some(None) => {
-                    let (plugins, namespaces) = file.map(Config::outline).unwrap_or_default();
-                    PrivilegeProfile::Command { namespaces, plugins }
-                }
-                None => NEITHER,
-            },
+            Subcommand::Run(_) => {
+                let (plugins, namespaces) = file.map(Config::outline).unwrap_or_default();
+                PrivilegeProfile::Command { namespaces, plugins }
+            }
             Subcommand::Record { command, .. }
             | Subcommand::Replay { command, .. }
             | Subcommand::Top { command, .. } => of_words(name, command),
@@ -77,7 +86,7 @@ mod tests {
         let name = ProgramName::of(OsStr::new("flowgate"));
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let invocation = crate::args::parse(&name, &words, &flowgate_syntax::SystemEnvironment).result.unwrap();
-        match of(&name, &invocation, file.map(str::as_bytes)) {
+        match of(&name, &invocation, file.map(str::as_bytes)).0 {
             PrivilegeProfile::Command { namespaces, plugins } => Some((namespaces, plugins)),
             _ => None,
         }
@@ -138,7 +147,9 @@ mod tests {
         ] {
             assert_eq!(of_line("run file", Some(text)), Some((namespaces, plugins)), "{text}");
         }
-        assert_eq!(of_line("run file", Some("[[tenant]]\nname = 'x'\n")), None);
+        let service = "[service]\nworker-uids = '7-9'\n[[tenant]]\nname = 'x'\n";
+        assert_eq!(of_line("run file", Some(service)), None);
+        assert_eq!(policy::outline("file".as_ref(), service.as_bytes()).unwrap().worker_uids, WorkerUids::Range(7, 9));
         assert_eq!(of_line("run file", None), Some((false, false)));
     }
 }

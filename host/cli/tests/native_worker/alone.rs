@@ -3,6 +3,7 @@
 
 use std::{
     ffi::CString,
+    fs,
     os::fd::AsFd as _,
     time::{Duration, Instant},
 };
@@ -98,14 +99,19 @@ pub(crate) fn what_a_worker_cannot_do(spawner: &Spawner) {
     }
 }
 
-/// Neither before nor after a worker has loaded its code does it reach another worker, or its owner.
+/// Neither before nor after a worker has loaded its code does it reach another worker, or its owner, whether both have the
+/// same user or not.
 // #[test], run by `main`.
 pub(crate) fn siblings(spawner: &Spawner) {
     let (calls, _events, sibling) = start(spawner, "start-wait");
     assert!(calls.receive(&mut Channel::buffer()).unwrap().is_some(), "it is confined");
     let process = sibling.started(Instant::now()).unwrap().unwrap();
     let own = std::process::id().cast_signed();
-    let limits = |process: i32| std::fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    let user = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let user = user.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap().split_whitespace().next().unwrap();
+    let user: u32 = user.parse().unwrap();
+    assert_eq!((524_288..=525_287).contains(&user), spawner.separation().users.is_some(), "{user}");
+    let limits = |process: i32| fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
     let before = (limits(process), limits(own));
     for other in [process, own] {
         for (number, (attack, _)) in ON_OTHERS.iter().enumerate() {

@@ -4,19 +4,25 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use flowgate_test_support::{Namespace, entries};
 
-use super::serving::{NEIGHBOUR, Serving, Tenant, flow, load, neighbour};
+use super::serving::{NEIGHBOUR, Serving, Start, Tenant, flow, load, neighbour};
 
 /// Returns a field of the status of a process or thread.
-fn field(status: &str, name: &str) -> String {
+pub(crate) fn field(status: &str, name: &str) -> String {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("{name}: {status}")).trim().to_owned()
 }
 
 // #[test], run by `main`: tests/it/architecture/promises.rs looks for this attribute.
 pub(crate) fn a_worker_has_nothing() {
+    a_worker_of(Start::default(), true);
+    a_worker_of(Start { keys: "worker-uids = \"none\"", ..Start::default() }, false);
+}
+
+/// Looks at a worker, which may have a user of its own.
+fn a_worker_of(start: Start<'_>, own_user: bool) {
     Namespace::run(|namespace| {
         let plugin = "limits = { memory = \"16MiB\", output = \"1MiB\", state = \"64KiB\" }";
-        let serving = Serving::start(namespace, &[Tenant { plugin, ..neighbour() }]);
+        let serving = Serving::start_as(namespace, &[Tenant { plugin, ..neighbour() }], start);
         load(namespace, NEIGHBOUR, 1..=10);
         serving.neighbour_sees(1..=10);
         let workers = serving.workers();
@@ -33,6 +39,14 @@ pub(crate) fn a_worker_has_nothing() {
             assert_eq!((field(&status, "NoNewPrivs"), field(&status, "Seccomp")), ("1".into(), "2".into()));
             // One for loading code, and one for running it.
             assert_eq!(field(&status, "Seccomp_filters"), (filters + 2).to_string(), "{status}");
+            let identities: Vec<String> = ["Uid", "Gid"].map(|name| field(&status, name)).into();
+            for numbers in &identities {
+                let numbers: Vec<u32> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
+                assert!(numbers.iter().all(|number| *number == numbers[0]), "{status}");
+                assert_eq!(own_user, (524_288..=525_287).contains(&numbers[0]), "{status}");
+            }
+            assert_eq!(identities[0], identities[1]);
+            assert!(!own_user || field(&status, "Groups").is_empty(), "{status}");
             threads += 1;
         }
         // The pipeline and the clock.
@@ -73,6 +87,9 @@ pub(crate) fn a_worker_has_nothing() {
         let least = (48 << 20) + (17 << 20) + (32 << 20) + (128 << 10);
         assert!((least..least + (8 << 20)).contains(&limit("Max data size")), "{limits}");
         assert!(limit("Max address space") < 128 << 30, "{limits}");
+        let status = serving.ask(&["status"]).text();
+        let isolation = status.lines().last().unwrap();
+        assert_eq!(isolation.starts_with("isolation: uid, "), own_user, "{status}");
         serving.end();
     });
 }

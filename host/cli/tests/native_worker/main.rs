@@ -12,30 +12,32 @@ mod hostile;
 mod protocol;
 mod serving;
 mod table;
+mod users;
 
 use std::{
     env,
     panic::catch_unwind,
+    path::Path,
     process::exit,
     sync::{Mutex, PoisonError},
     thread,
     time::Instant,
 };
 
-use flowgate_isolation::{Role, Spawner};
+use flowgate_isolation::{Role, Separation, Spawner, UserRange};
 
 /// As the program has it.
 #[global_allocator]
 static ALLOCATOR: flowgate::process::Checked = flowgate::process::Checked;
 
-/// A test that starts processes itself.
+/// A test that starts processes itself: all of its user, and each of a user of its own.
 type Alone = (&'static str, fn(&Spawner));
 
 /// Tests that run at a time: most of the time they wait for a service.
 const TOGETHER: usize = 4;
 
 /// The tests with a service, the longest first. Each has the comment that tests/it/architecture/promises.rs looks for.
-const TESTS: [(&str, fn()); 11] = [
+const TESTS: [(&str, fn()); 13] = [
     ("who_does_not_read_has_a_gap", ends::who_does_not_read_has_a_gap),
     ("loops_in_every_place", ends::loops_in_every_place),
     ("garbage_ends_one_worker_only", protocol::garbage_ends_one_worker_only),
@@ -47,6 +49,8 @@ const TESTS: [(&str, fn()); 11] = [
     ("a_memory_bomb_ends_itself", ends::a_memory_bomb_ends_itself),
     ("forged_actions_get_nothing", table::forged_actions_get_nothing),
     ("a_worker_has_nothing", ends::a_worker_has_nothing),
+    ("users_can_run_out", users::users_can_run_out),
+    ("users_are_had_or_the_reason_is_told", users::users_are_had_or_the_reason_is_told),
 ];
 
 /// The tests that start processes themselves.
@@ -57,7 +61,7 @@ fn main() {
     match Role::of(name.as_encoded_bytes()) {
         Some(Role::Worker) => exit(hostile::work().into()),
         Some(Role::Compiler) => flowgate::process::main(),
-        None if name == "flowgate" => flowgate::process::main(),
+        None if Path::new(&name).file_name().is_some_and(|name| name == "flowgate") => flowgate::process::main(),
         None => {}
     }
     // The filter that `cargo test` passes on: a part of a test's name.
@@ -67,15 +71,16 @@ fn main() {
     }
     // SAFETY: this program has one thread.
     #[allow(unsafe_code)]
-    let spawner = unsafe { Spawner::fork(|_| 99) }.unwrap();
+    let spawners = [Separation::default(), Separation { users: Some(UserRange::DEFAULT) }]
+        .map(|separation| unsafe { Spawner::fork(|_| 99, separation) }.unwrap());
     let is_wanted = |name: &str| name.contains(&wanted);
     let (mut passed, failed) = (0, Mutex::new(Vec::new()));
     for (name, test) in ALONE.iter().filter(|(name, _)| is_wanted(name)) {
-        test(&spawner);
+        spawners.iter().for_each(test);
         println!("test {name} ... ok");
         passed += 1;
     }
-    spawner.end();
+    spawners.iter().for_each(Spawner::end);
     let left: Mutex<Vec<_>> = Mutex::new(TESTS.iter().rev().filter(|(name, _)| is_wanted(name)).collect());
     passed += left.lock().unwrap().len();
     thread::scope(|scope| {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::PathBuf};
 
-use flowgate_test_support::{Background, Namespace, Outcome, Program, entries, plugins, until_or_explain};
+use flowgate_test_support::{
+    Background, Namespace, Outcome, Program, entries, plugins, program::copy_executable, until_or_explain,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -65,6 +67,15 @@ pub(crate) fn ports(text: &str) -> BTreeSet<u16> {
     text.lines().filter_map(|line| line.split_once("sport=")?.1.split(' ').next()?.parse().ok()).collect()
 }
 
+/// How a service is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start<'a> {
+    /// Keys of its section `service`.
+    pub keys: &'a str,
+    /// The program that starts it, such as `setpriv`, with its arguments; empty to start it directly.
+    pub by: &'a [&'a str],
+}
+
 /// A running service.
 pub(crate) struct Serving {
     pub background: Background,
@@ -74,15 +85,33 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts the service, and waits until it runs.
     pub(crate) fn start(namespace: &Namespace, tenants: &[Tenant<'_>]) -> Self {
-        write(namespace, tenants);
-        let path = namespace.directory().join("policy.toml").display().to_string();
-        let program = Program::new(env::current_exe().unwrap()).called("flowgate");
-        let serving = Serving {
-            background: Background::start(&program, &["run", &path]),
-            directory: namespace.directory().into(),
-        };
+        Self::start_as(namespace, tenants, Start::default())
+    }
+
+    /// Starts the service in a certain way, and waits until it runs.
+    pub(crate) fn start_as(namespace: &Namespace, tenants: &[Tenant<'_>], start: Start<'_>) -> Self {
+        let serving = Self::launch(namespace, tenants, start);
         serving.until("it runs", || serving.errors().contains("generation 1 runs"));
         serving
+    }
+
+    /// Starts the service in a certain way, and does not wait.
+    pub(crate) fn launch(namespace: &Namespace, tenants: &[Tenant<'_>], start: Start<'_>) -> Self {
+        write_with(namespace, tenants, start.keys);
+        let directory = namespace.directory();
+        let path = directory.join("policy.toml").display().to_string();
+        let own = env::current_exe().unwrap();
+        let background = match start.by {
+            [] => Background::start(&Program::new(own).called("flowgate"), &["run", &path]),
+            [first, others @ ..] => {
+                // What it has to be called, and where any user may execute it.
+                let program = directory.join("flowgate");
+                copy_executable(&own, &program);
+                let program = program.display().to_string();
+                Background::start(&Program::new(first), &[others, &[&program, "run", &path]].concat())
+            }
+        };
+        Serving { background, directory: directory.into() }
     }
 
     pub(crate) fn errors(&self) -> String {
@@ -165,12 +194,19 @@ impl Serving {
 
 /// Writes the policy.
 pub(crate) fn write(namespace: &Namespace, tenants: &[Tenant<'_>]) {
+    write_with(namespace, tenants, "");
+}
+
+/// Writes the policy with these keys of the service.
+fn write_with(namespace: &Namespace, tenants: &[Tenant<'_>], keys: &str) {
     let plugin = plugins::built("attacker");
     let file = format!("file = \"{}\"\nsha256 = \"{}\"", plugin.display(), plugins::digest(&plugin));
-    let head = "[service]\nsocket = \"DIR/socket\"\nreload-on-change = false\ndrain = \"500ms\"\n\
-                [audit]\npath = \"DIR/audit.jsonl\"\n";
+    let head = format!(
+        "[service]\nsocket = \"DIR/socket\"\nreload-on-change = false\ndrain = \"500ms\"\n{keys}\n\
+         [audit]\npath = \"DIR/audit.jsonl\"\n"
+    );
     let text: String = tenants.iter().map(|tenant| tenant.text(&file)).collect();
-    let text = (head.to_owned() + &text).replace("DIR", &namespace.directory().display().to_string());
+    let text = (head + &text).replace("DIR", &namespace.directory().display().to_string());
     fs::write(namespace.directory().join("policy.toml"), text).unwrap();
 }
 
@@ -179,7 +215,7 @@ fn comm(process: i32) -> String {
 }
 
 /// Returns the child processes of a process.
-fn children(parent: i32) -> Vec<i32> {
+pub(crate) fn children(parent: i32) -> Vec<i32> {
     let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let parent_of = |process: &i32| {
         let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;

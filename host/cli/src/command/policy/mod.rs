@@ -23,9 +23,10 @@ use flowgate_base::{
     text::{clean, path_text},
 };
 use flowgate_config::Diagnostic;
+use flowgate_isolation::UserRange;
 use flowgate_pipeline::{loader::Purpose, sink::Sink};
 use flowgate_policy::{
-    Policy,
+    Policy, WorkerUids,
     control::{AskError, ControlRequest, TenantOrder},
 };
 use flowgate_privileges::PrivilegesError;
@@ -58,6 +59,18 @@ pub enum PolicyError {
     /// The process has privileges that the service must not have.
     #[error("the service does not run with privileges that it does not need: {0}")]
     Privileges(#[from] PrivilegesError),
+    /// Processes cannot have the users that the policy names.
+    #[error(
+        "workers cannot have the users {range} of `worker-uids`: {}; start the service as root, name other users, or \
+         remove the key",
+        error_text(source)
+    )]
+    WorkerUids {
+        /// The users.
+        range: UserRange,
+        /// The reason.
+        source: std::io::Error,
+    },
     /// The policy came from a pipe or another file that can be read only once.
     #[error(
         "{} can be read only once and is not reloaded; give the service a file that can be read again",
@@ -105,13 +118,23 @@ pub(super) fn is_policy(content: &[u8]) -> bool {
     std::str::from_utf8(content).is_ok_and(Policy::is_one)
 }
 
-/// True if a policy has tenants in network namespaces other than that of the process; `None` if it is not a policy.
-pub(super) fn enters_namespaces(file: &Path, content: &[u8]) -> Option<bool> {
+/// What a policy says about the processes of the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PolicyOutline {
+    /// True if it has tenants in network namespaces other than that of the process.
+    pub namespaces: bool,
+    /// The users of workers.
+    pub worker_uids: WorkerUids,
+}
+
+/// Returns the outline of a policy; `None` if the content is none.
+pub(super) fn outline(file: &Path, content: &[u8]) -> Option<PolicyOutline> {
     if !is_policy(content) {
         return None;
     }
     let (policy, _, _) = Policy::of_bytes(file, content.to_vec());
-    Some(policy.tenants.iter().any(|tenant| tenant.namespace.is_some()))
+    let namespaces = policy.tenants.iter().any(|tenant| tenant.namespace.is_some());
+    Some(PolicyOutline { namespaces, worker_uids: policy.service.worker_uids })
 }
 
 /// Carries out a subcommand of `policy`.

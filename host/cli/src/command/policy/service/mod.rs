@@ -461,7 +461,7 @@ impl Service {
                 self.board.end_within(drain + Duration::from_secs(1));
                 if inner.policy.needs_restart(&policy) {
                     report::line(
-                        "NOTE: `socket`, `buffer`, `cache` and `[audit]` keep their values until the service is restarted.",
+                        "NOTE: `socket`, `buffer`, `cache`, `worker-uids` and `[audit]` keep their values until the service is restarted.",
                     );
                 }
                 inner.policy = policy;

@@ -232,7 +232,14 @@ impl<'a> Session<'a> {
             match report {
                 Report::Confined { landlock, no_executable_memory } if !confined => {
                     confined = true;
-                    let isolation = Isolation { landlock, no_executable_memory, filter: true, not_dumpable: true };
+                    let separation = crate::command::compiling::separation();
+                    let isolation = Isolation {
+                        uid: separation.users.is_some(),
+                        landlock,
+                        no_executable_memory,
+                        filter: true,
+                        not_dumpable: true,
+                    };
                     // The first one tells: all are confined alike.
                     let _ = self.job.isolation.set(isolation);
                 }
