@@ -91,6 +91,17 @@ fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
         | OptionKey::Quiet
         | OptionKey::All
         | OptionKey::KeepGoing => &[],
+        OptionKey::Where => &[&[
+            "''",
+            "sport",
+            "sport=",
+            "sport==x",
+            "sport==70000",
+            "src==5",
+            "mark==0x1ffffffff",
+            "nosuch==1",
+            "(sport==1",
+        ]],
         OptionKey::SetZone => &[NO_NUMBERS, &["65536", "-5"]],
         OptionKey::Labels => {
             &[&["''", "x", "0x", "-1", "+1", "5x", "5/", "/5", "1-5", "0x100000000000000000000000000000000"]]

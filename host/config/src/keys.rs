@@ -130,7 +130,7 @@ pub const LIMITS: [Key; 10] = [
     key("compile-time", Kind::Time, "CPU time of that process, in whole seconds").default("60s"),
 ];
 
-const SOURCE: [Key; 11] = [
+const SOURCE: [Key; 12] = [
     key(
         "kind",
         Kind::OneOf(&SOURCES),
@@ -141,6 +141,12 @@ const SOURCE: [Key; 11] = [
         .default(Table::Conntrack.name()),
     key("select", Kind::Text, "which entries, in the options of conntrack(8): `-p tcp --dport 443 -s 10.0.0.0/8`")
         .default("all"),
+    key(
+        "where",
+        Kind::Text,
+        "which flows, as a condition of `--where` (docs/QUERY.md): `dport in {80, 443} and bytes > 1M`",
+    )
+    .default("all"),
     key("events", Kind::Some(&EVENTS), "which events of flows").only(&["events", "recording"]).default("all"),
     key("buffer", Kind::Size, "receive buffer of the socket").only(&["events"]).default("8MiB"),
     key("buffer-max", Kind::Size, "size up to which the receive buffer may grow under pressure")
@@ -161,7 +167,7 @@ const SOURCE: [Key; 11] = [
         .default("max"),
 ];
 
-const STAGE: [Key; 11] = [
+const STAGE: [Key; 12] = [
     key("plugin", Kind::Path, "the component; one of `plugin` and `stock` must be given"),
     key("stock", Kind::OneOf(&STOCK), "a stock stage; those that act need no grant, and pass on what they acted on"),
     key("name", Kind::Text, "its name in messages").default("the file").only(PLUGIN),
@@ -175,7 +181,9 @@ const STAGE: [Key; 11] = [
         .default("stop"),
     key("limits", Kind::Table(&LIMITS), "its limits").only(PLUGIN),
     key("state", Kind::Path, "the file in which its state is kept: the grant `state=FILE`").only(PLUGIN),
-    key("select", Kind::Text, "which flows pass, in the options of conntrack(8)").only(&["match"]),
+    key("select", Kind::Text, "which flows pass, in the options of conntrack(8); `match` has this, `where`, or both")
+        .only(&["match"]),
+    key("where", Kind::Text, "which flows pass, as a condition of `--where`").only(&["match"]),
     key("set", Kind::Text, "the values to set, as options of conntrack(8): `--mark 5 --timeout 60`").only(&["update"]),
 ];
 

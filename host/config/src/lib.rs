@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod reader;
 pub mod schema;
+pub mod selector;
 pub mod sinks;
 mod source;
 mod stage;

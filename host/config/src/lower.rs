@@ -19,6 +19,7 @@ impl Config {
         let mut spec = Spec::new(self.source());
         if self.source.table != Table::Expect {
             spec.selection = self.selection.clone();
+            spec.query = self.query.clone();
         }
         for stage in &self.stages {
             spec.shows = match &stage.kind {
@@ -26,7 +27,7 @@ impl Config {
                     Shows::Reread
                 }
                 StageKind::Update(_) | StageKind::Delete | StageKind::Create => Shows::Acted,
-                StageKind::Match(_) | StageKind::Plugin(_) => spec.shows,
+                StageKind::Match(..) | StageKind::Plugin(_) => spec.shows,
             };
             spec.stages.push(stage.spec());
         }
@@ -82,7 +83,9 @@ impl StageConfig {
     fn spec(&self) -> StageSpec {
         let stock = match &self.kind {
             StageKind::Plugin(plugin) => return plugin.spec(&self.options).into(),
-            StageKind::Match(selection) => StockStage::matching((**selection).clone()),
+            StageKind::Match(selection, query) => {
+                StockStage::matching((**selection).clone(), query.as_deref().cloned())
+            }
             StageKind::Update(template) => {
                 StockStage { input: StockInput::Template(template.clone()), ..StockStage::acting("update") }
             }

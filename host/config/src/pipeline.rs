@@ -14,6 +14,7 @@ use super::{
     stage::StageConfig,
 };
 use flowgate_model::Selection;
+use flowgate_query::Query;
 use flowgate_syntax::{Command, LabelMap, Output, Settings};
 
 /// A pipeline file.
@@ -31,6 +32,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// The flows that are selected.
     pub selection: Selection,
+    /// The condition that they satisfy in addition.
+    pub query: Option<Query>,
     /// The family of a dump (AF_INET 2, AF_INET6 10); `None` for both.
     pub family: Option<u8>,
     /// The output as `-o` has it.
@@ -111,23 +114,22 @@ impl Config {
             return (None, reader.diagnostics);
         }
         let source = reader.source();
-        let stages = reader.stages(source.as_ref().map(|(source, _)| source));
+        let stages = reader.stages(source.as_ref());
         let (format, batch) = reader.format();
         let sinks = reader.sinks();
         let mut diagnostics = reader.diagnostics;
         diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-        let Some((source, select)) = source else { return (None, diagnostics) };
+        let Some(source) = source else { return (None, diagnostics) };
         let output = output(&format);
         let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
-        let environment = &flowgate_syntax::SystemEnvironment;
-        match flowgate_syntax::fragment::parse_selector(command, source.table, &source.select, output, environment) {
-            Ok(Settings { selection, family, label_map, .. }) => {
+        match source.selector.parse((command, source.table), output, &text) {
+            Ok(Settings { selection, query, family, label_map, .. }) => {
                 let config =
-                    Config { text, source, stages, format, sinks, selection, family, output, label_map, batch };
+                    Config { text, source, stages, format, sinks, selection, query, family, output, label_map, batch };
                 (Some(config), diagnostics)
             }
-            Err(error) => {
-                diagnostics.push(text.diagnostic(select, format!("`select`: {error}")));
+            Err((offset, error)) => {
+                diagnostics.push(text.diagnostic(offset, error));
                 diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
                 (None, diagnostics)
             }

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::reader::{Fields, Reader};
+use super::{
+    reader::{Fields, Reader},
+    selector::Selector,
+};
 use flowgate_recording::{Recording, RecordingInput, RecordingKind, Speed};
 use flowgate_syntax::{EventGroups, MAX_RECEIVE_BUFFER, Table};
 
@@ -36,7 +39,7 @@ pub struct SourceConfig {
     /// The table.
     pub table: Table,
     /// The selector as written.
-    pub select: String,
+    pub selector: Selector,
     /// The events.
     pub events: EventGroups,
     /// Receive buffer in bytes, if given.
@@ -52,8 +55,8 @@ pub struct SourceConfig {
 }
 
 impl Reader<'_> {
-    /// Reads the source, and the place of its selector.
-    pub(super) fn source(&mut self) -> Option<(SourceConfig, usize)> {
+    /// Reads the source.
+    pub(super) fn source(&mut self) -> Option<SourceConfig> {
         let Some(fields) = self.sections.remove("source").and_then(|sections| sections.into_iter().next()) else {
             self.wrong(0, "there is no `[source]`, which says where entries come from");
             return None;
@@ -74,6 +77,10 @@ impl Reader<'_> {
                 "`buffer` is above `buffer-max`; the buffer begins with the one and grows to the other",
             );
         }
+        let mut selector = Selector::of(&fields);
+        if let Some(condition) = selector.condition.take_if(|_| expectations) {
+            self.wrong(condition.offset, "`where` is about flows, and the source yields expectations");
+        }
         let source = SourceConfig {
             offset: fields.offset,
             kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
@@ -82,7 +89,7 @@ impl Reader<'_> {
                 None => table.as_ref().and_then(|table| table.value.parse().ok()).unwrap_or(Table::Conntrack),
             },
             recording: recorded.map(|(recording, _, _)| recording),
-            select: fields.text("select").map(|select| select.value).unwrap_or_default(),
+            selector,
             events: match fields.words("events") {
                 None => EventGroups::ALL,
                 Some(words) => {
@@ -121,8 +128,7 @@ impl Reader<'_> {
                 "`netns` is empty; it takes a name (`ip netns`), the number of a process, or a path",
             );
         }
-        let select = fields.text("select").map_or(fields.offset, |select| select.offset);
-        Some((source, select))
+        Some(source)
     }
 
     /// Reads the size of a receive buffer, within the range that the kernel can double.

@@ -4,9 +4,11 @@ use super::{
     diagnostic::Located,
     plugin::Plugin,
     reader::{Fields, Reader},
+    selector::Selector,
     source::{SourceConfig, SourceKind},
 };
 use flowgate_model::{Flows, Selection};
+use flowgate_query::Query;
 use flowgate_syntax::{Command, Output, Table};
 
 /// A stage.
@@ -27,8 +29,8 @@ pub struct StageConfig {
 pub enum StageKind {
     /// A component.
     Plugin(Box<Plugin>),
-    /// The stock stage `match`, and its selector.
-    Match(Box<Selection>),
+    /// The stock stage `match`, its selector and its condition.
+    Match(Box<Selection>, Option<Box<Query>>),
     /// The stock stage `update`, and its values as a batch of one row.
     Update(Box<Flows>),
     /// The stock stage `delete`.
@@ -71,23 +73,17 @@ impl Reader<'_> {
         }
         let kind = match kind.as_str() {
             "match" => {
-                let select = self.needed(fields, "select", "stage", "match")?;
+                if fields.key("where").is_none() {
+                    self.needed(fields, "select", "stage", "match")?;
+                }
                 let command = match source.map(|source| source.kind) {
                     Some(SourceKind::Events) => Command::Events,
                     _ => Command::List,
                 };
-                let table = Table::Conntrack;
-                let none = Output::default();
-                match flowgate_syntax::fragment::parse_selector(
-                    command,
-                    table,
-                    &select.value,
-                    none,
-                    &flowgate_syntax::SystemEnvironment,
-                ) {
-                    Ok(settings) => StageKind::Match(Box::new(settings.selection)),
-                    Err(error) => {
-                        self.wrong(select.offset, format!("`select`: {error}"));
+                match Selector::of(fields).parse((command, Table::Conntrack), Output::default(), self.text) {
+                    Ok(settings) => StageKind::Match(Box::new(settings.selection), settings.query.map(Box::new)),
+                    Err((offset, error)) => {
+                        self.wrong(offset, error);
                         return None;
                     }
                 }
@@ -106,7 +102,8 @@ impl Reader<'_> {
             "create" => StageKind::Create,
             _ => StageKind::Plugin(self.plugin(fields, "plugin", true)?),
         };
-        let text = fields.text("select").or_else(|| fields.text("set")).map(|key| key.value);
+        let written = ["select", "where", "set"].into_iter().filter_map(|key| fields.text(key)).map(|key| key.value);
+        let text = written.reduce(|first, second| format!("{first} and {second}"));
         Some(StageConfig { offset: fields.offset, kind, options: self.options(fields), text })
     }
 }

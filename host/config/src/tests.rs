@@ -28,13 +28,24 @@ const MISTAKES: &[(&str, &str)] = &[
     ("selct = '-p tcp'", "3:1: there is no key of `source` `selct`; did you mean `select`?"),
     (
         "colour = 1",
-        "3:1: there is no key of `source` `colour`; there are `kind`, `table`, `select`, `events`, `buffer`, `buffer-max`, `reliable`, `resync`, `netns`, `file` and `speed`",
+        "3:1: there is no key of `source` `colour`; there are `kind`, `table`, `select`, `where`, `events`, `buffer`, `buffer-max`, `reliable`, `resync`, `netns`, `file` and `speed`",
     ),
     ("table = 'conntrak'", "3:9: there is no table `conntrak`; did you mean `conntrack`?"),
     ("table = 5", "3:9: `table` takes one of `conntrack`, `expect`, `dying` and `unconfirmed`, not 5"),
     ("events = ['new']", "3:1: `events` is no key of a source of kind `dump`, only of `events` and `recording`"),
     ("select = '-p tcp --dprt 1'", "3:10: `select`: unknown option `--dprt'"),
     ("select = '-p tcp 10.0.0.1'", "3:10: `select`: `10.0.0.1` is not an option; options begin with a hyphen"),
+    ("where = 'proto == tpc'", "3:19: `where`: there is no protocol `tpc`; did you mean `tcp`?"),
+    (
+        "where = \"src == 'x'\"",
+        "3:17: `where`: `'x'` is a text; `original.source` is an address; an address such as 10.0.0.1 or 2001:db8::1",
+    ),
+    ("where = \"\"\"dport = 5\"\"\"", "3:18: `where`: unexpected `=`; `==` compares"),
+    (
+        "select = '--where mark==1'\nwhere = 'mark == 2'",
+        "3:10: `select`: --where is given twice; join both conditions by `and' in one",
+    ),
+    ("table = 'expect'\nwhere = 'mark == 2'", "4:9: `where` is about flows, and the source yields expectations"),
     (
         "select = '-L'",
         "3:10: `select`: a command, such as -L, does not belong here; this takes the options that select flows, such as -p tcp --dport 443",

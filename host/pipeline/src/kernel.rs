@@ -96,7 +96,7 @@ impl Spec {
     /// # Errors
     /// [`SourceError`] if the kernel refuses it.
     pub fn open_table(&self, stop: &Stop) -> Result<Box<dyn Source>, SourceError> {
-        open_flows(&self.selection, self.namespace.as_ref(), stop)
+        open_flows(&self.kernel_selection(), self.namespace.as_ref(), stop)
     }
 }
 

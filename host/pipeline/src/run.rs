@@ -281,7 +281,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
             SourceSpec::Events(events) => {
                 let table = KernelTable::new(self.spec.namespace.as_ref(), stop);
                 self.resync = events.resync.then(|| Resync::new(Box::new(table), events.groups));
-                let (selection, namespace) = (self.spec.selection.clone(), self.spec.namespace.clone());
+                let (selection, namespace) = (self.spec.kernel_selection().into_owned(), self.spec.namespace.clone());
                 let stop = stop.clone();
                 self.look_back = Some(Box::new(move || kernel::open_flows(&selection, namespace.as_ref(), &stop)));
             }

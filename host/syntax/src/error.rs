@@ -3,6 +3,7 @@
 use std::fmt;
 
 use flowgate_base::text::{line, message};
+use flowgate_query::QueryError;
 
 use super::wrong_value::WrongValue;
 
@@ -223,6 +224,12 @@ pub enum CliError {
     DryFlush,
     /// `--grant` or `--on-error` before any `--plugin`.
     WithoutPlugin(&'static str),
+    /// Invalid value of `--where`.
+    Where(Box<QueryError>),
+    /// A value of `--where` that is not UTF-8.
+    WhereText(RawArg),
+    /// `--where` twice.
+    WhereTwice,
     /// Invalid value of `--grant`; holds the reason.
     Grant(String),
     /// Invalid value of `--on-error`.
@@ -272,7 +279,7 @@ impl CliError {
 
     /// Returns true if the line [`HINT`] follows the message.
     pub fn has_hint(&self) -> bool {
-        self.status() == 2 && !self.is_text()
+        self.status() == 2 && !self.is_text() && !matches!(self, Self::Where(_))
     }
 
     /// Returns true if the message is printed alone, with neither banner nor hint: it is several lines long.
@@ -435,6 +442,12 @@ impl CliError {
                 " is not accepted in a line of a load file; give it after the file: -R FILE --",
                 *option
             ),
+            Self::Where(error) => {
+                let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                text!("--where: ", error.message.as_str(), hint.as_str())
+            }
+            Self::WhereText(word) => text!("'", word, "' with --where option is not UTF-8"),
+            Self::WhereTwice => text!("--where is given twice; join both conditions by `and' in one"),
             Self::Grant(problem) => text!("--grant: ", problem.as_str()),
             Self::OnErrorValue(word) => text!("'", word, "' with --on-error option is not one of skip, drop and stop"),
             Self::PluginFile { option, file, reason } => text!(

@@ -63,7 +63,8 @@ const SETTING: [OptionKey; 6] = [
 const SETTERS: &str = "the options that say what flows are given: --mark, --timeout, --status, --label-add, --label-del, \
                        and -p with --state";
 
-/// Returns the settings of a listing, or of events, of a table with these selecting options and this output.
+/// Returns the settings of a listing, or of events, of a table with these selecting options, this condition as for
+/// `--where`, and this output.
 ///
 /// # Errors
 /// See [`FragmentError`].
@@ -71,6 +72,7 @@ pub fn parse_selector(
     command: Command,
     table: Table,
     text: &str,
+    query: Option<&str>,
     output: Output,
     environment: &dyn Environment,
 ) -> Result<Settings, FragmentError> {
@@ -79,6 +81,12 @@ pub fn parse_selector(
         _ => read(text, OptionSpec::selects, SELECTORS, environment)?,
     };
     parsed.output = output;
+    if let Some(query) = query {
+        if parsed.query.replace(query.to_owned()).is_some() {
+            return Err(CliError::WhereTwice.into());
+        }
+        parsed.given.insert(OptionKey::Where);
+    }
     settings(parsed, (command, table), environment)
 }
 
@@ -150,10 +158,10 @@ fn settings(
     parsed.command = Some(command);
     let mut warnings = Vec::new();
     let parser = &mut Parser { own_name: true, environment, warnings: &mut warnings };
-    let (map, labels) = parser.labels(&parsed)?;
+    let names = parser.names(&parsed)?;
     super::validate::check(&parsed)?;
     strict::check(&parsed, true, strict::LineContext::Fragment)?;
-    Ok(*parser.settings(&parsed, command, map, labels))
+    Ok(*parser.settings(&parsed, command, names))
 }
 
 #[cfg(test)]
@@ -162,7 +170,7 @@ mod tests {
     use crate::environment::tests::FakeEnvironment;
 
     fn select(table: Table, text: &str) -> Result<Settings, String> {
-        parse_selector(Command::List, table, text, Output::default(), &FakeEnvironment::default())
+        parse_selector(Command::List, table, text, None, Output::default(), &FakeEnvironment::default())
             .map_err(|error| error.to_string())
     }
 

@@ -20,6 +20,7 @@ mod parsed_options;
 pub mod plugin;
 mod program_name;
 pub mod protocols;
+mod query;
 mod selection;
 mod set_zone;
 mod settings;
@@ -33,6 +34,8 @@ mod load_file;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use flowgate_query::Query;
 
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{CliError, HINT, RawArg};
@@ -159,6 +162,16 @@ impl FileOptions {
     }
 }
 
+/// What the names in a command line stand for.
+struct Names {
+    /// The label map, if an option or the condition needs it and the file could be read.
+    map: Option<LabelMap>,
+    /// The sets of labels to match, to add and to remove.
+    labels: [LabelSet; 3],
+    /// `--where`
+    query: Option<Query>,
+}
+
 struct Parser<'a> {
     own_name: bool,
     environment: &'a dyn Environment,
@@ -171,13 +184,13 @@ impl Parser<'_> {
     fn command(&mut self, words: Vec<&[u8]>, default: Option<(Command, Table)>) -> Result<Box<Settings>, CliError> {
         let mut parsed = option_reader::read(words, self.own_name, self.environment, self.warnings)?;
         parsed.command = parsed.command.or(default);
-        let (map, labels) = self.labels(&parsed)?;
+        let names = self.names(&parsed)?;
         validate::check(&parsed)?;
         let place = if default.is_some() { strict::LineContext::Subcommand } else { strict::LineContext::CommandLine };
         strict::check(&parsed, self.own_name, place)?;
         self.warnings.extend(strict::unmatchable_mark_warning(&parsed).filter(|_| self.own_name));
         let command = *parsed.command.get_or_insert((Command::Help, Table::Conntrack));
-        Ok(self.settings(&parsed, command, map, labels))
+        Ok(self.settings(&parsed, command, names))
     }
 
     /// Parses the words after the file of `-R`: flowgate's own options that apply to all lines, and nothing else.
@@ -225,7 +238,7 @@ impl Parser<'_> {
         if let Some((_, name)) = FILE_ONLY_OPTIONS.iter().find(|(key, _)| parsed.given.contains(*key)) {
             return Err(CliError::NotInLine(name));
         }
-        let (map, labels) = self.labels(&parsed)?;
+        let names = self.names(&parsed)?;
         validate::check(&parsed)?;
         let Some((command, table)) = parsed.command else { return Ok(LineResult::Empty) };
         // A command that load files cannot contain is reported first.
@@ -238,11 +251,18 @@ impl Parser<'_> {
         }
         let kind = load_file::MergeKey { command, table, dry_run: parsed.given.contains(OptionKey::DryRun) };
         if let Some(last) = last.filter(|last| load_file::is_mergeable(last, kind, 1)) {
-            let (family, change) = (default_family(parsed.family, command, table), label_change(&parsed, labels));
+            let (family, change) = (default_family(parsed.family, command, table), label_change(&parsed, names.labels));
             template::push(&mut last.settings.template, &parsed, command, family, change);
             return Ok(LineResult::Merged);
         }
-        Ok(LineResult::Command(self.settings(&parsed, (command, table), map, labels)))
+        Ok(LineResult::Command(self.settings(&parsed, (command, table), names)))
+    }
+
+    /// Looks up the names of a command line, and parses its condition.
+    fn names(&mut self, parsed: &ParsedOptions) -> Result<Names, CliError> {
+        let (map, labels) = self.labels(parsed)?;
+        let (query, query_map) = query::parse(parsed, self.environment, self.warnings)?;
+        Ok(Names { map: map.or(query_map), labels, query })
     }
 
     /// Returns the label map, if an option needs it, and the sets of labels to match, to add and to remove.
@@ -271,8 +291,7 @@ impl Parser<'_> {
         &self,
         parsed: &ParsedOptions,
         (command, table): (Command, Table),
-        label_map: Option<LabelMap>,
-        mut labels: [LabelSet; 3],
+        Names { map: label_map, mut labels, query }: Names,
     ) -> Box<Settings> {
         let given = parsed.given;
         let family = default_family(parsed.family, command, table);
@@ -288,6 +307,7 @@ impl Parser<'_> {
             table,
             family,
             selection: selection::build(parsed, command, table, family, matched),
+            query,
             template,
             expectation,
             output: parsed.output,

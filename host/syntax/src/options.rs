@@ -121,11 +121,13 @@ pub enum OptionKey {
     KeepGoing,
     /// `--set-zone`
     SetZone,
+    /// `--where`
+    Where,
 }
 
 /// A set of options.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KeySet(u64);
+pub struct KeySet(u128);
 
 impl KeySet {
     /// Adds an option.
@@ -325,7 +327,7 @@ macro_rules! option {
 
 /// The options, in the order in which errors in them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 57] = [
+pub const OPTIONS: [OptionSpec; 58] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
@@ -440,6 +442,8 @@ pub const OPTIONS: [OptionSpec; 57] = [
         "after the file of -R: skip lines that cannot be parsed; the status is then 1"),
     option!(SetZone, None, ["set-zone"], Required, "zone", "..............", Flowgate,
         "after the file of -R: apply every line to this zone, whatever zone it names"),
+    option!(Where, None, ["where"], Required, "expression", "o.ooo.o.......", Flowgate, Compares,
+        "flows that satisfy this condition: 'dport in {80, 8000..8999} and bytes > 1M' (flowgate(1), QUERIES)"),
 ];
 
 #[cfg(test)]

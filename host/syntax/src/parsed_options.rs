@@ -154,6 +154,8 @@ pub(crate) struct ParsedOptions {
     pub extra: Option<Box<ExtraFields>>,
     /// `--set-zone`
     pub set_zone: u16,
+    /// `--where`
+    pub query: Option<String>,
 }
 
 impl Default for ParsedOptions {
@@ -203,6 +205,7 @@ impl Default for ParsedOptions {
             netns: None,
             extra: None,
             set_zone: 0,
+            query: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use super::labels::LabelMap;
 use flowgate_base::address::ListenAddress;
 use flowgate_model::{Expectations, Flows, OptionValue, Selection};
 use flowgate_model::{OnError, grants::Grants};
+use flowgate_query::Query;
 
 pub use flowgate_model::{EventGroups, Table};
 
@@ -140,6 +141,8 @@ pub struct Settings {
     /// The kernel's status filter is derived from `selection.status`: value and mask as they are. A mask of 0 means
     /// that `-u` named only UNSET; the kernel rejects that with EINVAL.
     pub selection: Selection,
+    /// `--where`: a condition that flows must satisfy in addition.
+    pub query: Option<Query>,
     /// A table of one row for -I, -A, -G and -U; empty for the other commands.
     ///
     /// -I, -A: the flow to create, with both tuples; NAT in `rare.nat`. -G: the original tuple to look up (none if only

@@ -226,7 +226,10 @@ fn changes(settings: &Settings) -> bool {
 
 /// Prints the error of an invalid command line.
 pub(super) fn print_syntax_error(error: &flowgate_syntax::CliError) -> Exit {
-    if error.is_text() {
+    if let flowgate_syntax::CliError::Where(error) = error {
+        // Several lines, which show the place.
+        report::text(format!("flowgate: --where: {error}\n").as_bytes());
+    } else if error.is_text() {
         report::text(&error.message());
     } else {
         report::banner_bytes(&error.message());

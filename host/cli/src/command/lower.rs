@@ -45,7 +45,7 @@ fn deletion(row: &Row, settings: &Settings) -> Option<Deletion> {
         (Source::Flush, ..) => Some(settings.family.map_or(Deletion::Flows, Deletion::Family)),
         // `-D --quiet`: the kernel reports neither what it deletes nor how many.
         (Source::Dump, Command::Delete, Table::Conntrack)
-            if settings.quiet && !settings.dry_run && settings.plugins.is_empty() =>
+            if settings.quiet && !settings.dry_run && settings.plugins.is_empty() && settings.query.is_none() =>
         {
             DumpFilter::exact(&settings.selection).map(Deletion::Matching)
         }
@@ -59,6 +59,7 @@ pub(super) fn entries(row: &Row, settings: &Settings, namespace: Option<Namespac
     spec.namespace = namespace;
     if row.selects && row.table != Table::Expect {
         spec.selection = settings.selection.clone();
+        spec.query = settings.query.clone();
     }
     spec.stages = settings.plugins.iter().map(|argument| plugin(argument).into()).collect();
     if let Some(name) = row.acts {

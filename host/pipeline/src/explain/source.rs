@@ -72,7 +72,7 @@ fn family_name(number: Option<u8>) -> &'static str {
 }
 
 fn dump_family(spec: &Spec, dump: Dump) -> &'static str {
-    family_name(dump.family.or(spec.selection.family))
+    family_name(dump.family.or(spec.kernel_selection().family))
 }
 
 fn dump_requests(dump: Dump, dumps: &[Request]) -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::{
     spec::{FormatSpec, OnRefusal, Source, StageSpec, StockInput, StockStage},
     stage::Stage,
 };
-use flowgate_model::{Counts, OptionValue, field};
+use flowgate_model::{Counts, OptionValue, Selection, field};
 use flowgate_netlink::Namespace;
 
 /// A part of a spec.
@@ -71,7 +71,7 @@ impl Spec {
             Err(errors) => problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error })),
         };
         if self.selects() {
-            let matching = StockStage::matching(self.selection.clone());
+            let matching = StockStage::matching(self.selection.clone(), self.query.clone());
             let result = loader.load_stock_stage(&matching, self.stage_role());
             add(SpecPart::Selection, result.map(|(stage, plugin)| (stage.selecting(), plugin)));
         }
@@ -114,19 +114,37 @@ impl Spec {
     }
 }
 
+/// The fields that a selection can compare.
+const COMPARED: u64 = field::TUPLES
+    | field::ZONES
+    | field::STATUS
+    | field::TIMEOUT
+    | field::MARK
+    | field::SECMARK
+    | field::ID
+    | field::STATE
+    | field::LABELS;
+
 impl PluginLoader {
     /// Starts a stock stage.
     fn load_stock_stage(&self, stock: &StockStage, role: Role) -> Result<(Stage, LoadedPlugin), PluginProblems> {
         let StockStage { name, options, grants, input, text } = stock;
         let (mut instance, plugin) = self.start(name, role, options, true)?;
-        let configured = match input {
-            StockInput::Selection(selection) => instance.select(selection),
-            StockInput::Template(template) => instance.template(template),
-            StockInput::None => Ok(()),
-        };
-        configured?;
+        let mut reads = plugin.description.reads;
+        match input {
+            StockInput::Selection(selection, query) => {
+                instance.select(selection)?;
+                let compared = if **selection == Selection::default() { 0 } else { COMPARED };
+                reads &= compared | query.as_ref().map_or(0, |query| query.program.reads);
+                if let Some(query) = query {
+                    instance.query(&query.program)?;
+                }
+            }
+            StockInput::Template(template) => instance.template(template)?,
+            StockInput::None => {}
+        }
         instance.end_start_up();
-        let stage = Stage::new(instance, plugin.description.reads & field::ALL, grants.clone());
+        let stage = Stage::new(instance, reads & field::ALL, grants.clone());
         let stage = if stock.acts() { stage.strict() } else { stage };
         Ok((stage, LoadedPlugin { grants: grants.clone(), text: text.clone(), ..plugin }))
     }

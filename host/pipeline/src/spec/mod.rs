@@ -7,6 +7,7 @@
 //! * [`load`](crate::load) loads the plugins of a spec and makes a [`Pipeline`](crate::Pipeline) of it; [`Spec::run`]
 //!   does all of that for programs that need nothing else.
 
+mod narrow;
 pub mod source;
 
 pub use source::{Dump, Events, KernelPlan, RecordingSpec, Source};
@@ -14,6 +15,7 @@ pub use source::{Dump, Events, KernelPlan, RecordingSpec, Source};
 use crate::{executor::Shows, loader::PluginSpec, sink::SinkSpec};
 use flowgate_model::{Flows, OptionValue, Selection, grants::Grants};
 use flowgate_netlink::Namespace;
+use flowgate_query::Query;
 
 /// Default maximum number of rows that a plugin gets at once.
 pub const DEFAULT_BATCH_ROWS: usize = 1024;
@@ -43,6 +45,9 @@ pub struct Spec {
     /// The flows that are selected; the default selects all. The stock stage `match` checks all of it, and the kernel
     /// what it can check. Expectations are not selected.
     pub selection: Selection,
+    /// The condition that flows must satisfy in addition. The stock stage `match` checks it, and the kernel what it
+    /// implies.
+    pub query: Option<Query>,
     /// The stages, in order.
     pub stages: Vec<StageSpec>,
     /// Which rows are shown after actions of stock stages.
@@ -121,17 +126,17 @@ pub struct StockStage {
 pub enum StockInput {
     /// Nothing.
     None,
-    /// The flows that it keeps.
-    Selection(Box<Selection>),
+    /// The flows that it keeps: those of the selection that satisfy the condition.
+    Selection(Box<Selection>, Option<Box<Query>>),
     /// The values that it sets, as a batch of rows.
     Template(Box<Flows>),
 }
 
 impl StockStage {
-    /// Returns the stage `match`, which keeps the selected flows.
+    /// Returns the stage `match`, which keeps the selected flows that satisfy a condition.
     #[must_use]
-    pub fn matching(selection: Selection) -> Self {
-        let input = StockInput::Selection(Box::new(selection));
+    pub fn matching(selection: Selection, query: Option<Query>) -> Self {
+        let input = StockInput::Selection(Box::new(selection), query.map(Box::new));
         StockStage { name: "match", options: Vec::new(), grants: Grants::NONE, input, text: None }
     }
 
@@ -187,6 +192,7 @@ impl Spec {
             source,
             namespace: None,
             selection: Selection::default(),
+            query: None,
             stages: Vec::new(),
             shows: Shows::Entries,
             format: None,
@@ -214,6 +220,12 @@ impl Spec {
     #[must_use]
     pub fn select(self, selection: Selection) -> Self {
         Spec { selection, ..self }
+    }
+
+    /// Sets the condition that flows must satisfy.
+    #[must_use]
+    pub fn satisfying(self, query: Query) -> Self {
+        Spec { query: Some(query), ..self }
     }
 
     /// Sets the network namespace.
@@ -249,7 +261,7 @@ impl Spec {
             Source::Given(_) | Source::Statistics(_) | Source::Deletion(_) => false,
             source => !source.is_about_expectations(),
         };
-        yields_flows && self.selection != Selection::default()
+        yields_flows && (self.selection != Selection::default() || self.query.is_some())
     }
 
     /// Returns true if plugins from files may act on entries.

@@ -177,8 +177,9 @@ impl Spec {
     /// # Errors
     /// [`EncodeError`] if the entry of a lookup has no complete tuple.
     pub fn kernel_plan(&self) -> Result<KernelPlan, EncodeError> {
+        let selection = &*self.kernel_selection();
         let unchecked = |why: &'static str| {
-            let conditions = DumpFilter::plan_dumps(&self.selection).1.into_iter();
+            let conditions = DumpFilter::plan_dumps(selection).1.into_iter();
             // A dump of any table takes a family.
             let checked = |name: &str| name == "family" && matches!(self.source, Source::Dump(_));
             let conditions = conditions.map(|condition| match checked(&condition.name) {
@@ -187,13 +188,13 @@ impl Spec {
             });
             if self.selects() { conditions.collect() } else { Vec::new() }
         };
-        Ok(match &self.source {
+        let mut plan = match &self.source {
             Source::Dump(dump) => {
                 let kind = dump.kind();
                 let (filters, conditions) = match kind {
-                    DumpKind::FLOWS => DumpFilter::plan_dumps(&self.selection),
+                    DumpKind::FLOWS => DumpFilter::plan_dumps(selection),
                     DumpKind::FlowsAndZero => {
-                        let plan = DumpFilter::plan(&self.selection);
+                        let plan = DumpFilter::plan(selection);
                         (vec![plan.filter], plan.conditions)
                     }
                     _ => {
@@ -222,6 +223,11 @@ impl Spec {
                 KernelPlan { queries: Vec::new(), conditions: DumpFilter::plan_dumps(&self.selection).1 }
             }
             Source::Given(_) | Source::Statistics(_) | Source::Deletion(_) => KernelPlan::default(),
-        })
+        };
+        if let Some(query) = self.query.as_ref().filter(|_| self.selects()) {
+            let name = format!("query: {query}");
+            plan.conditions.push(Condition { name, unchecked: Some("of it the kernel checks no more than the above") });
+        }
+        Ok(plan)
     }
 }

@@ -229,6 +229,12 @@ impl<'a> OptionReader<'a> {
             OptionKey::Plugin => self.parsed.plugins.push(plugin::parse(value, self.environment)?),
             OptionKey::Grant => plugin::add_grants(&mut self.parsed.plugins, value)?,
             OptionKey::OnError => plugin::set_on_error(&mut self.parsed.plugins, value)?,
+            OptionKey::Where => {
+                let text = String::from_utf8(value.to_vec()).map_err(|_| CliError::WhereText(value.into()))?;
+                if self.parsed.query.replace(text).is_some() {
+                    return Err(CliError::WhereTwice);
+                }
+            }
             // These have no value.
             OptionKey::DryRun
             | OptionKey::Stats

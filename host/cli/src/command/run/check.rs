@@ -79,7 +79,7 @@ fn acts_on_recording(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         let offset = match &stage.kind {
             StageKind::Update(_) | StageKind::Delete | StageKind::Create => Some(stage.offset),
             StageKind::Plugin(plugin) => plugin.grants.value.acts().then_some(plugin.grants.offset),
-            StageKind::Match(_) => None,
+            StageKind::Match(..) => None,
         };
         diagnostics.extend(offset.map(|offset| config.text.diagnostic(offset, ON_RECORDING)));
     }
