@@ -320,6 +320,7 @@ fn names_fault(message: &str, value: &str) -> bool {
         "mismatched",
         "unknown label",
         "--grant:",
+        "--where:",
         "--metrics:",
     ];
     says.iter().chain(&elsewhere).any(|text| message.contains(text))
