@@ -31,6 +31,8 @@ mod names;
 mod outcome;
 #[path = "../../../fuzz/oracles/proposal.rs"]
 mod proposal;
+#[path = "../../../fuzz/oracles/query.rs"]
+mod query;
 #[path = "../../../fuzz/oracles/recording.rs"]
 mod recording;
 #[path = "../../../fuzz/oracles/reports.rs"]
@@ -128,6 +130,14 @@ fn command_lines_and_load_files() {
 #[test]
 fn requests_to_the_service_and_its_answers() {
     fuzz(control::run, 2000);
+}
+
+#[test]
+fn expressions_of_the_query_language() {
+    fuzz(query::run, 2000);
+    let (accepted, refused) = query::read_so_far();
+    println!("{accepted} expressions accepted, {refused} refused");
+    assert!(accepted > 50 && refused > 500, "{accepted} expressions accepted, {refused} refused");
 }
 
 #[test]

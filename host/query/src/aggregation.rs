@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, ops::Range};
 
+use flowgate_base::text::line;
 use flowgate_model::{
     Aggregation, Program,
     wit::query::{Key, Measure, Sort},
@@ -349,7 +350,7 @@ fn inner(name: &str) -> Option<&str> {
     name.split_once('(')?.1.strip_suffix(')')
 }
 
-/// Returns the text with a single space for each run of them, and none at its ends.
+/// Returns the text with a single space for each run of them, none at its ends, and invisible characters escaped.
 fn squeezed(text: &str) -> String {
-    text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+    line(text.split_ascii_whitespace().collect::<Vec<_>>().join(" ").as_bytes()).into_owned()
 }

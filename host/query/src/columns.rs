@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use flowgate_base::text::line;
 use flowgate_model::Program;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 /// Greatest number of columns.
 const MOST: usize = 256;
 
-/// Parses expressions, which commas separate. Returns each as it was written, with its program and the kind of its
+/// Parses expressions, which commas separate. Returns each as it was written, with invisible characters escaped, with its program and the kind of its
 /// values ([`flowgate_names::query::kind`]).
 ///
 /// # Errors
@@ -28,7 +29,7 @@ pub fn parse(text: &str, context: &Context<'_>) -> Result<Vec<(String, Program, 
         }
         let column = |root: &Id| {
             let (program, kind) = value(&lowering, *root)?;
-            Ok((tree.part(&tree.node(*root).at).to_owned(), program, kind))
+            Ok((line(tree.part(&tree.node(*root).at).as_bytes()).into_owned(), program, kind))
         };
         tree.roots.iter().map(column).collect::<Result<Vec<_>, Wrong>>()
     };

@@ -2,7 +2,7 @@
 //!
 //! The result is weaker than the condition, never stronger: a conjunction says what any of its parts says, a
 //! disjunction what all of its parts say. The opposite of a comparison says nothing, since it is true of flows without
-//! the field. Conditions that contradict each other say either.
+//! the field, unless each entry of the kernel's table has it. Conditions that contradict each other say either.
 
 use flowgate_model::{Masked, Network, Operation, Selection};
 use flowgate_names::{family, protocol, query};
@@ -42,8 +42,35 @@ fn implied(condition: &Condition, positive: bool) -> Option<Selection> {
                 parts.reduce(common)
             }
         }
-        Condition::Test(operations) => Some(if positive { test(operations) } else { Selection::default() }),
+        Condition::Test(operations) if positive => Some(test(operations)),
+        Condition::Test(operations) => {
+            Some(opposite(operations).map_or_else(Selection::default, |inverse| test(&inverse)))
+        }
     }
+}
+
+/// Returns a comparison that is true where this one is false, of fields that each entry of the kernel's table has.
+fn opposite(operations: &[Operation]) -> Option<Vec<Operation>> {
+    let (Operation::Compare(comparison @ (0 | 1)), before) = operations.split_last()? else { return None };
+    let field = before.iter().take(2).find_map(|operation| match operation {
+        Operation::Field(number) => Some(*number),
+        _ => None,
+    })?;
+    let carried = matches!(
+        field,
+        query::FAMILY
+            | query::PROTOCOL
+            | query::ORIGINAL_SOURCE
+            | query::ORIGINAL_DESTINATION
+            | query::REPLY_SOURCE
+            | query::REPLY_DESTINATION
+            | query::STATUS
+            | query::ZONE
+            | query::ORIGINAL_ZONE
+            | query::REPLY_ZONE
+    );
+    let constants = before.iter().filter(|operation| matches!(operation, Operation::Field(_))).count() == 1;
+    (carried && constants).then(|| before.iter().cloned().chain([Operation::Compare(1 - comparison)]).collect())
 }
 
 /// Returns what a comparison implies.
@@ -117,10 +144,12 @@ fn of_field(field: u32, mask: i128, test: &[Operation], selection: &mut Selectio
 fn masked(mask: i128, test: &[Operation]) -> Option<Masked> {
     let low = mask as u32;
     match test {
-        // A single bit that is set.
-        [Operation::Number(none), Operation::Compare(1)] if integer(*none) == 0 && mask.count_ones() == 1 => {
-            Some(Masked { value: low, mask: low })
-        }
+        // A single bit, which is set or not.
+        [Operation::Number(number), Operation::Compare(1)] if mask.count_ones() == 1 => match integer(*number) {
+            0 => Some(Masked { value: low, mask: low }),
+            number if number == mask => Some(Masked { value: 0, mask: low }),
+            _ => None,
+        },
         _ => {
             let Set::Numbers(ranges) = members(test)? else { return None };
             let mut all: Option<Masked> = None;

@@ -46,6 +46,7 @@ pub mod services;
 
 use std::{cell::Cell, fmt};
 
+use flowgate_base::text::line;
 use flowgate_model::{Program, Selection};
 
 pub use canonical::canonical;
@@ -66,8 +67,10 @@ pub struct Query {
     pub text: String,
     /// What a plugin evaluates.
     pub program: Program,
-    /// What all flows have in common that satisfy the condition, as far as the kernel's filter can compare it: addresses,
-    /// ports and other words of the tuples, family, protocol, mark, status and zones.
+    /// What all entries of the kernel's table have in common that satisfy the condition, as far as the kernel's filter
+    /// can compare it: addresses, ports and other words of the tuples, family, protocol, mark, status and zones. Each
+    /// entry of the table has its tuples and a status; of flows from elsewhere that have none, `not assured` is true
+    /// although its selection does not hold.
     pub implied: Selection,
 }
 
@@ -115,8 +118,9 @@ fn checked_program(operations: Vec<flowgate_model::Operation>, at: &std::ops::Ra
     Ok(lower::program(operations))
 }
 
-/// Returns the error, with its text.
+/// Returns the error, with its text. Messages and hints have parts of the text, which are cleaned here.
 fn in_text(text: &str, wrong: Wrong) -> QueryError {
     let Wrong { at, message, hint } = wrong;
-    QueryError { text: text.to_owned(), at, message, hint }
+    let cleaned = |text: String| line(text.as_bytes()).into_owned();
+    QueryError { text: text.to_owned(), at, message: cleaned(message), hint: hint.map(cleaned) }
 }

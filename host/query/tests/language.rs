@@ -1,6 +1,9 @@
 //! What texts mean: canonical texts and messages in `canonical.txt` and `errors.txt` (BLESS=1 writes them), and programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
+#[allow(dead_code, reason = "this needs only a part of it")]
+mod reference;
+
 use std::{fs, path::Path};
 
 use flowgate_model::{
@@ -240,8 +243,14 @@ fn what_is_implied_is_what_the_kernel_can_compare() {
     is("mark in {0x10, 0x11, 0x30}", &|all| all.mark = Some(Masked { value: 0x10, mask: 0xffff_ffde }));
     is("mark in 0x10..0x1f", &|all| all.mark = Some(Masked { value: 0x10, mask: 0xffff_fff0 }));
     is("assured and status & SEEN_REPLY != 0", &|all| all.status = Some(Masked { value: 6, mask: 6 }));
-    // True of flows without a status too.
-    is("not assured", &|_| {});
+    // Each entry of the kernel has a status.
+    is("not assured and not status & DYING == DYING and not status & SEEN_REPLY == 0", &|all| {
+        all.status = Some(Masked { value: 0x2, mask: 0x206 });
+    });
+    is("not (assured or zone != 5)", &|all| (all.status, all.zone) = (Some(Masked { value: 0, mask: 4 }), Some(5)));
+    is("not (assured and seen_reply)", &|_| {});
+    // But not a mark, nor ports.
+    is("not mark & 4 != 0 and not dport != 80", &|_| {});
     is("status & ASSURED == 0", &|all| all.status = Some(Masked { value: 0, mask: 4 }));
     is("zone == 5 and original.zone == 0 and reply.zone == 7", &|all| {
         (all.zone, all.original.zone, all.reply.zone) = (Some(5), Some(0), Some(7));
@@ -272,6 +281,8 @@ fn what_is_implied_is_what_the_kernel_can_compare() {
     is("not (proto == tcp and dport == 80)", &|_| {});
     is("not proto == tcp", &|_| {});
     is("proto != tcp", &|_| {});
+    is("not proto != tcp", &|all| all.protocol = Some(6));
+    is("not src == dst and not src != dst", &|_| {});
     is("proto > 5", &|_| {});
     is("protocol_name == \"udp\" and family_name == \"ipv6\"", &|all| {
         (all.protocol, all.family) = (Some(17), Some(10))
@@ -328,6 +339,65 @@ fn columns_are_expressions() {
 }
 
 #[test]
+fn the_page_of_the_language_is_right() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/QUERY.md");
+    let page = fs::read_to_string(path).expect("the page");
+    let labels = |name: &str| (name == "voice").then_some(1);
+    let context = Context { labels: &labels, ..Context::NAMES };
+    let examples = page.split("```query\n").nth(1).and_then(|rest| rest.split("```").next()).expect("examples");
+    assert_eq!(examples.lines().count(), 6);
+    for text in examples.lines() {
+        Query::parse(text, &context).unwrap_or_else(|error| panic!("{error}"));
+    }
+    // The table has each field with its other names.
+    for field in &query::ALL {
+        let aliases: Vec<String> = field.aliases.iter().map(|alias| format!("`{alias}`")).collect();
+        let row = format!("\n| `{}` | {}", field.name, aliases.join(", "));
+        assert!(page.contains(row.trim_end()), "{row}");
+    }
+    // What the tables of expressions say.
+    let rows: Vec<(&str, &str)> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | ")).collect();
+    let find = |of: &str| rows.iter().find(|(text, _)| *text == of).map(|(_, means)| *means);
+    let icmp = reference_of_icmp();
+    for text in [
+        "dport == 80",
+        "dport != 80",
+        "dport not in {80, 443}",
+        "not dport == 80",
+        "not dport in {80, 443}",
+        "has(dport)",
+    ] {
+        let found = reference::run(&parse(text).program, &icmp).0;
+        assert_eq!(find(text), Some(if found { "true" } else { "false" }), "{text}");
+    }
+    let kernel: Vec<_> = page.split("| the kernel checks |").nth(1).expect("a table").lines().skip(2).collect();
+    let checked = kernel.iter().map_while(|line| line.strip_prefix("| `")).filter_map(|line| line.split_once("` | "));
+    let mut count = 0;
+    for (text, means) in checked {
+        let Selection { family, protocol, original, mark, .. } = parse(text).implied;
+        let ports = original.source_l4.is_some() || original.destination_l4.is_some();
+        for (word, has) in [
+            ("all of it", ports && original.source.is_some() && protocol.is_some()),
+            ("protocol", protocol.is_some() && !ports),
+            ("family", family.is_some() && !ports),
+            ("mark", mark.is_some()),
+        ] {
+            assert_eq!(means.contains(word), has, "{text}: {word}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 6);
+}
+
+/// Returns a flow without ports.
+fn reference_of_icmp() -> reference::Row {
+    let mut row = reference::Row::default();
+    row.fields.insert(query::PROTOCOL, reference::Value::Number(1));
+    row
+}
+
+#[test]
 fn long_and_foreign_texts_are_shown_in_part() {
     let long = format!("{}sauce == '\t\u{1b}[2J{}'", "dport == 1 or ".repeat(100), "x".repeat(500));
     let error = Query::parse(&long, &Context::NAMES).unwrap_err();
@@ -335,6 +405,9 @@ fn long_and_foreign_texts_are_shown_in_part() {
     let carets = format!("  {}^^^^^", " ".repeat(51));
     let expected = format!("there is no field `sauce`\n{line}\n{carets}\nhint: did you mean `source`?");
     assert_eq!(error.to_string(), expected);
+    // So do hints.
+    let error = Query::parse("1 < 'a\u{202e}' < \"b\"", &Context::NAMES).unwrap_err();
+    assert_eq!(error.hint.as_deref(), Some("'a\\u{202e}' > 1 and 'a\\u{202e}' < \"b\""));
     // Of several lines, the one with the place; columns are characters.
     let error = Query::parse("dport == 5 and\n'ä漢' == sauce and\n dport == 5", &Context::NAMES).unwrap_err();
     assert!(error.to_string().contains("\n  'ä漢' == sauce and\n          ^^^^^\n"), "{error}");
