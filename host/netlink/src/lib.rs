@@ -139,6 +139,7 @@ pub mod source;
 pub mod statistics;
 mod stop;
 mod sys;
+mod tuple;
 pub mod wire;
 
 pub use batch_sender::{BatchSender, MAX_REQUESTS, RequestResult};

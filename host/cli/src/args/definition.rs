@@ -5,14 +5,11 @@
 //! effect are left out.
 
 use std::ffi::OsStr;
-use std::io;
 
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ValueHint};
-use clap_complete::Generator;
 
-use super::bash;
-use super::subcommand::{self, Shell};
+use super::subcommand;
 use flowgate_model::OnError;
 use flowgate_syntax::Argument;
 use flowgate_syntax::EVENT_NAMES;
@@ -46,105 +43,8 @@ pub const STATUSES: [(&str, &str); 8] = [
     ("HW_OFFLOAD", "is forwarded by hardware"),
 ];
 
-/// Returns the script that completes command lines of a program of this name in a shell.
-///
-/// # Errors
-///
-/// Errors of writing, which do not occur in memory.
-pub fn script(shell: Shell, program: &str) -> io::Result<String> {
-    let mut command = command_line(program);
-    if shell == Shell::Bash {
-        command = bash::with_listings(command, &listing());
-    }
-    command.set_bin_name(program);
-    command.build();
-    let mut script = Vec::new();
-    match shell {
-        Shell::Bash => clap_complete::aot::Bash.try_generate(&command, &mut script)?,
-        Shell::Zsh => clap_complete::aot::Zsh.try_generate(&command, &mut script)?,
-        Shell::Fish => clap_complete::aot::Fish.try_generate(&command, &mut script)?,
-    }
-    let script = String::from_utf8(script).map_err(io::Error::other)?;
-    let subcommands = command.has_subcommands();
-    Ok(match shell {
-        Shell::Zsh if subcommands => zsh_subcommands_first(&detach_optional_values(&script), program),
-        Shell::Zsh => detach_optional_values(&script),
-        Shell::Fish if subcommands => fish_subcommands_first(&script, program, &command),
-        Shell::Bash => bash::with_files(&script, &command),
-        Shell::Fish => script,
-    })
-}
-
-/// Subcommands can only be the first word: zsh must not offer them elsewhere. The function that offers them does not
-/// see the words before the current one, so the completing function checks the position.
-fn zsh_subcommands_first(script: &str, program: &str) -> String {
-    let begins = "    local context curcontext=\"$curcontext\" state line\n";
-    let offers = format!("\n_{program}_commands() {{\n");
-    script.replacen(begins, &format!("{begins}    local -i at_first_word=$(( CURRENT == 2 ))\n"), 1).replacen(
-        &offers,
-        &format!("{offers}    (( at_first_word )) || return 1\n"),
-        1,
-    )
-}
-
-/// Does the same as [`zsh_subcommands_first`] for fish. The generated functions search for a subcommand at any
-/// position, and take the word after a command as its value even if it is an option. The values of subcommands'
-/// arguments are added.
-fn fish_subcommands_first(script: &str, program: &str, command: &clap::Command) -> String {
-    let function = program.replace('-', "_");
-    let words: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-    let others: Vec<&str> = words.iter().copied().filter(|word| *word != "help").collect();
-    let (words, others) = (words.join(" "), others.join(" "));
-    let mut text = format!(
-        "# A subcommand is the first word or none.
-function __fish_{function}_at_first_word
-    test (count (commandline -opc)) -eq 1
-end
-
-function __fish_{function}_needs_command
-    set -l words (commandline -opc)
-    test (count $words) -eq 1; or not contains -- $words[2] {words}
-end
-
-function __fish_{function}_using_subcommand
-    set -l words (commandline -opc)
-    test (count $words) -gt 1; and contains -- $words[2] $argv
-end
-
-"
-    );
-    let start = script.find("\ncomplete ").map_or(0, |at| at + 1);
-    let needs = format!("\"__fish_{function}_needs_command\" -f -a ");
-    let first = format!("\"__fish_{function}_at_first_word\" -f -a ");
-    // After `help` the generated condition matches `help` itself, and nothing is offered.
-    let (seen, unseen) = (format!("subcommand_from {words}\""), format!("subcommand_from {others}\""));
-    text += &script.get(start..).unwrap_or_default().replace(&needs, &first).replace(&seen, &unseen);
-    for subcommand in command.get_subcommands() {
-        for value in subcommand.get_positionals().flat_map(Arg::get_possible_values) {
-            let help = value.get_help().map(ToString::to_string).unwrap_or_default().replace(['\\', '\''], "");
-            text += &format!(
-                "complete -c {program} -n \"__fish_{function}_using_subcommand {}\" -f -a \"{}\" -d '{help}'\n",
-                subcommand.get_name(),
-                value.get_name(),
-            );
-        }
-    }
-    text
-}
-
-/// Optional values are taken from the next word only, and ignored if attached (`--dump=expect` lists flows): zsh must
-/// not offer them there. Two colons after the help mark them in its script.
-fn detach_optional_values(script: &str) -> String {
-    let line = |line: &str| match line.contains("]::") {
-        true if line.contains("=[") => line.replacen("=[", "[", 1),
-        true => line.replacen("+[", "[", 1),
-        false => line.to_owned(),
-    };
-    script.lines().map(|text| line(text) + "\n").collect()
-}
-
 /// Returns the command line of a program of this name.
-fn command_line(program: &str) -> clap::Command {
+pub(super) fn command_line(program: &str) -> clap::Command {
     let own = flowgate_syntax::ProgramName::of(OsStr::new(program)).has_own_options();
     let mut command = clap::Command::new("flowgate").disable_help_flag(true).disable_version_flag(true);
     for spec in &COMMANDS {
@@ -168,7 +68,7 @@ fn command_line(program: &str) -> clap::Command {
 }
 
 /// Returns the command line after the `--` of a subcommand: `-L` and `-E` with their options.
-fn listing() -> clap::Command {
+pub(super) fn listing() -> clap::Command {
     let shows = |command: Command| matches!(command, Command::List | Command::Events);
     let commands = COMMANDS.iter().filter(|spec| shows(spec.command)).map(|spec| command_argument(spec, true));
     let legal = |spec: &&OptionSpec| [Command::List, Command::Events].iter().any(|command| !excluded(*command, spec));
@@ -182,7 +82,7 @@ fn listing() -> clap::Command {
 }
 
 /// Returns the options that are offered.
-fn offered(own: bool) -> impl Iterator<Item = &'static OptionSpec> {
+pub(super) fn offered(own: bool) -> impl Iterator<Item = &'static OptionSpec> {
     OPTIONS
         .iter()
         .filter(move |spec| spec.section != HelpSection::Hidden && (own || spec.section != HelpSection::Flowgate))
@@ -314,153 +214,6 @@ fn protocol_arguments() -> Vec<Arg> {
 mod tests {
     use super::*;
     use flowgate_syntax::STATUS_NAMES;
-
-    const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
-
-    /// True if a script contains a long option in the syntax of the shell, and not as a part of another option.
-    fn offers(shell: Shell, script: &str, name: &str) -> bool {
-        let (before, name) = match shell {
-            Shell::Fish => ("-l ", name.to_owned()),
-            _ => ("", format!("--{name}")),
-        };
-        let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
-        let found = format!("{before}{name}");
-        script.match_indices(&found).any(|(at, text)| script.get(at + text.len()..).is_some_and(ends))
-    }
-
-    #[test]
-    fn every_script_offers_every_option() {
-        for shell in SHELLS {
-            let script = script(shell, "flowgate").expect("a script");
-            let commands = COMMANDS.iter().map(|spec| spec.long).chain(["load-file"]);
-            let options = offered(true).flat_map(|spec| spec.long.iter().copied());
-            let protocols = PROTOCOLS.iter().flat_map(|spec| spec.options).flat_map(|spec| spec.long);
-            for name in commands.chain(options).chain(protocols.copied()) {
-                assert!(offers(shell, &script, name), "{shell:?} --{name}");
-            }
-            for word in ["completions", "man", "help", "json", "ESTABLISHED", "SHUTDOWN_ACK_SENT", "PARTOPEN", "icmpv6"]
-            {
-                assert!(script.contains(word), "{shell:?} {word}");
-            }
-            assert!(!offers(shell, &script, "nat-range"));
-        }
-    }
-
-    #[test]
-    fn the_classic_name_has_classic_completions() {
-        for shell in SHELLS {
-            let script = script(shell, "conntrack").expect("a script");
-            for spec in offered(false) {
-                assert!(offers(shell, &script, spec.name()), "{shell:?} --{}", spec.name());
-            }
-            for spec in OPTIONS.iter().filter(|spec| spec.section == HelpSection::Flowgate) {
-                assert!(!offers(shell, &script, spec.name()), "{shell:?} --{}", spec.name());
-            }
-            for word in ["completions", "json", "flowgate"] {
-                assert!(!script.contains(word), "{shell:?} {word}");
-            }
-        }
-    }
-
-    /// Returns the words that bash offers for the last word of a command line, in a directory with the file `a file`
-    /// and the folder `folder`.
-    fn bash_offers(words: &[&str]) -> Vec<String> {
-        let directory = std::env::temp_dir().join(format!(
-            "flowgate-bash-{}-{}",
-            std::process::id(),
-            words.concat().replace('/', "")
-        ));
-        std::fs::create_dir_all(directory.join("folder")).expect("a directory");
-        std::fs::write(directory.join("a file"), "").expect("a file");
-        let script = script(Shell::Bash, "flowgate").expect("a script");
-        let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-        let (last, before) = (words.last().expect("a word"), words.get(words.len() - 2).expect("two words"));
-        let program = format!(
-            "complete() {{ :; }}\ncompopt() {{ :; }}\n{script}\nCOMP_WORDS=({}); COMP_CWORD={}\n\
-             _flowgate flowgate '{last}' '{before}'\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
-            quoted.join(" "),
-            words.len() - 1,
-        );
-        // The program is too long for an argument.
-        let file = directory.with_extension("sh");
-        std::fs::write(&file, program).expect("a file");
-        let output = std::process::Command::new("bash").arg(&file).current_dir(&directory).output();
-        let output = output.expect("bash runs");
-        std::fs::remove_file(file).expect("the file goes away");
-        std::fs::remove_dir_all(directory).expect("the directory goes away");
-        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut offered: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
-        offered.sort();
-        offered
-    }
-
-    #[test]
-    fn bash_offers_files_where_a_subcommand_takes_one() {
-        for words in [
-            &["flowgate", "run", ""][..],
-            &["flowgate", "run", "--check", ""],
-            &["flowgate", "record", ""],
-            &["flowgate", "replay", "--speed", "real", ""],
-            &["flowgate", "top", ""],
-            &["flowgate", "policy", "check", ""],
-            &["flowgate", "plugin", "inspect", ""],
-            &["flowgate", "audit", ""],
-        ] {
-            assert_eq!(bash_offers(words), ["a file", "folder"], "{words:?}");
-        }
-        assert_eq!(bash_offers(&["flowgate", "run", "a"]), ["a file"]);
-        assert_eq!(bash_offers(&["flowgate", "plugin", "test", ""]), ["folder"]);
-        assert!(bash_offers(&["flowgate", "run", "--ch"]).contains(&"--check".to_owned()));
-        assert_eq!(bash_offers(&["flowgate", "po"]), ["policy"]);
-    }
-
-    #[test]
-    fn behind_two_hyphens_bash_offers_the_options_of_listings() {
-        for subcommand in [&["record"][..], &["replay"], &["top"], &["plugin", "run", "x.wasm"]] {
-            let line = |last: &[&'static str]| {
-                let words: Vec<&str> = [&["flowgate"], subcommand, &["x", "--"], last].concat();
-                bash_offers(&words)
-            };
-            let offered = line(&["--"]);
-            for option in ["--dump", "--event", "--src", "--protonum", "--plugin", "--sport", "--state"] {
-                assert!(offered.contains(&option.to_owned()), "{subcommand:?} {option}: {offered:?}");
-            }
-            for option in ["--delete", "--flush", "--label-add", "--all", "--show", "--quiet"] {
-                assert!(!offered.contains(&option.to_owned()), "{subcommand:?} {option}");
-            }
-            assert!(line(&["-p", "udp"]).contains(&"udplite".to_owned()));
-            assert!(line(&["-o", "x"]).contains(&"xml".to_owned()));
-        }
-    }
-
-    #[test]
-    fn zsh_takes_optional_values_from_the_next_word() {
-        let script = script(Shell::Zsh, "flowgate").expect("a script");
-        let dump = script.lines().find(|line| line.contains("--dump[")).expect("the option");
-        assert!(dump.contains("]::table:(conntrack expect dying unconfirmed)"), "{dump}");
-        assert!(script.contains("--src-nat["));
-        assert!(script.contains("--src=["));
-    }
-
-    #[test]
-    fn subcommands_are_offered_as_the_first_word_only() {
-        let zsh = script(Shell::Zsh, "flowgate").expect("a script");
-        assert_eq!(zsh.matches("local -i at_first_word=$(( CURRENT == 2 ))\n").count(), 1);
-        assert_eq!(zsh.matches("_flowgate_commands() {\n    (( at_first_word )) || return 1\n").count(), 1);
-        let fish = script(Shell::Fish, "flow-gate").expect("a script");
-        assert!(fish.contains("-n \"__fish_flow_gate_at_first_word\" -f -a \"man\""));
-        assert!(fish.contains("-n \"__fish_flow_gate_needs_command\" -s L -l dump "));
-        assert!(fish.contains(
-            "help; and not __fish_seen_subcommand_from completions record replay top doctor man run plugin audit policy\" -f -a \"man\""
-        ));
-        assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
-        // No generated function is left, and every function that is used exists.
-        assert!(!fish.contains("argparse"));
-        for used in fish.split("__fish_flow_gate_").skip(1) {
-            let known = ["at_first_word", "needs_command", "using_subcommand"];
-            assert!(known.iter().any(|name| used.starts_with(name)), "{used}");
-        }
-    }
 
     #[test]
     fn words_with_help_are_those_that_the_parser_takes() {

@@ -5,20 +5,24 @@
 //! and completions are in `definition` and [`usage`].
 
 mod bash;
+mod completions;
 mod definition;
 #[cfg(test)]
 mod measures;
 pub mod plugin_command;
 pub mod policy_command;
 pub mod subcommand;
+mod synopsis;
 pub mod usage;
 
 use std::ffi::OsString;
 
-pub use definition::{OUTPUTS, STATUSES, script as completion_script, tables};
+pub use completions::script as completion_script;
+pub use definition::{OUTPUTS, STATUSES, tables};
 pub use plugin_command::{PluginCommand, Report};
 pub use policy_command::PolicyCommand;
 pub use subcommand::{RunOptions, Shell, Subcommand};
+pub use synopsis::{Synopsis, synopses};
 
 use flowgate_syntax::{CommandLine, Environment, LoadFile, Parsed, ProgramName, Settings};
 

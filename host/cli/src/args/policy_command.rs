@@ -92,28 +92,28 @@ pub enum PolicyCommand {
 /// The options of `audit`. The comments are their help.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct AuditOptions {
-    /// Files of an audit, also compressed ones; that of the service if none is named
+    /// Files of an audit, which may be compressed; the audit of the service if none is given
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
-    /// Of this tenant
+    /// Only records of this tenant
     #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
     pub tenant: Option<String>,
-    /// Of this plugin: TENANT:PLUGIN
+    /// Only records of this plugin: TENANT:PLUGIN
     #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
     pub plugin: Option<String>,
-    /// Of this stage: intent, result, refused or service
+    /// Only records of this stage: intent, result, refused or service
     #[arg(long, value_name = "STAGE", value_parser = ["intent", "result", "refused", "service"])]
     pub stage: Option<String>,
-    /// Of this action: delete, update, create, `create or update`
+    /// Only records of this action: delete, update, create, `create or update`
     #[arg(long, value_name = "ACTION", value_hint = clap::ValueHint::Other)]
     pub action: Option<String>,
-    /// With this result, or this code of a refusal
+    /// Only records with this result, or with this code of a refusal
     #[arg(long, value_name = "WORD", value_hint = clap::ValueHint::Other)]
     pub result: Option<String>,
-    /// Not older than this: 30s, 15m, 2h, 7d
+    /// Only records that are not older than this: 30s, 15m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
     pub since: Option<Duration>,
-    /// Intents without a result: what was in progress when the service ended abruptly
+    /// Only intents without a result: what was in progress when the service ended abruptly
     #[arg(long, conflicts_with = "stage")]
     pub open: bool,
     /// Output format; as JSON, lines are printed unchanged

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::subcommand;
 use flowgate_syntax::options::{COMMANDS, HelpSection, OPTIONS, OptionSpec};
 use flowgate_syntax::protocols::ProtocolSpec;
 use flowgate_syntax::{Command, HelpProtocol};
@@ -40,7 +39,7 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
         described(&mut text, "-o, --output save,complete", "lines for -R that create the same flows again");
         line(&mut text, "");
         line(&mut text, "Subcommands (the first word of the command line):");
-        for synopsis in subcommand::synopses() {
+        for synopsis in super::synopses() {
             let usage = synopsis.usage.split(" [").next().unwrap_or_default();
             let (first, rest) = synopsis.help.split_at_checked(1).unwrap_or_default();
             described(&mut text, usage, &format!("{}{rest}", first.to_ascii_lowercase()));

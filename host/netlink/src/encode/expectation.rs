@@ -2,9 +2,9 @@
 
 use netlink_packet_core::DefaultNla;
 
-use super::tuple::{TupleFields, nest};
 use super::{EncodeError, ExpectationEntry, checked_family, find, nul_terminated, text};
 use crate::request::{Request, RequestHeader};
+use crate::tuple::{TupleFields, nest};
 use crate::wire::{self, expectation, expectation_message};
 use flowgate_model::{Tuples, at, expectation_field as bits, field, protocol};
 

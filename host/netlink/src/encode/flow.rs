@@ -3,11 +3,11 @@
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ProtoInfo, ProtoInfoTCP, Status};
 
-use super::tuple::{TupleFields, address_of, nest};
 use super::{EncodeError, FlowEntry, find, nul_terminated, text};
 use crate::decode::normalise_labels;
 use crate::filter::ExactFilter;
 use crate::request::{Request, RequestHeader};
+use crate::tuple::{TupleFields, address_of, nest};
 use crate::wire::{self, flow, flow_message, part, protoinfo};
 use flowgate_model::{at, field, protocol, status};
 

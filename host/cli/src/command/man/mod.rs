@@ -5,7 +5,7 @@ mod texts;
 use roff::{Inline, Roff, bold, italic, roman};
 
 use super::{CommandError, Exit, report::COMPATIBLE};
-use crate::args::{self, OUTPUTS, STATUSES, subcommand};
+use crate::args::{self, OUTPUTS, STATUSES};
 use flowgate_base::units;
 use flowgate_pipeline::sink::Sink;
 use flowgate_runtime::Limits;
@@ -30,7 +30,7 @@ fn page(limits: &Limits) -> String {
     page.section("NAME");
     page.text("flowgate - the programmable command line of connection tracking");
     page.section("SYNOPSIS");
-    let subcommands = subcommand::synopses();
+    let subcommands = args::synopses();
     let own = subcommands.iter().map(|synopsis| format!("*flowgate* *{}*", synopsis.usage));
     for (index, line) in SYNOPSIS.iter().map(ToString::to_string).chain(own).enumerate() {
         if index > 0 {

@@ -1,17 +1,20 @@
 //! The row of a proposed request, attribute by attribute in the order of `encode/flow.rs`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod protocol_state;
+mod tuple;
+
+use std::net::IpAddr;
 
 use super::{ProposalError, walk::Walk};
 use crate::{
     decode::normalise_labels,
-    encode::tuple::TupleFields,
-    wire::{flow, part, protoinfo, tuple},
+    tuple::TupleFields,
+    wire::{flow, part},
 };
 use flowgate_model::{
-    Addresses, Flows, Rare, Sctp, SparseTexts, Tcp, Tuples, Zones, action, batch::push_sparse, bounds, family, field,
-    protocol, status,
+    Addresses, Flows, Rare, SparseTexts, Tuples, Zones, action, batch::push_sparse, bounds, field, protocol, status,
 };
+use tuple::{address, complete, direction};
 
 /// Two halves of an address, as in the columns.
 type Halves = (u64, u64);
@@ -35,57 +38,6 @@ fn halves(address: IpAddr) -> Halves {
 fn push(column: &mut Addresses, (hi, lo): Halves) {
     column.hi.push(hi);
     column.lo.push(lo);
-}
-
-/// Takes an address of this family; the types are those for IPv4 and for IPv6.
-fn address(walk: &mut Walk<'_>, of_family: u8, [v4, v6]: [u16; 2]) -> Result<Option<IpAddr>, ProposalError> {
-    Ok(if of_family == family::IPV4 {
-        walk.array(v4)?.map(|bytes: [u8; 4]| Ipv4Addr::from(bytes).into())
-    } else {
-        walk.array(v6)?.map(|bytes: [u8; 16]| Ipv6Addr::from(bytes).into())
-    })
-}
-
-/// Reads one direction.
-fn direction(mut walk: Walk<'_>, of_family: u8) -> Result<TupleFields, ProposalError> {
-    let mut fields = TupleFields::default();
-    if let Some(mut addresses) = walk.nest(tuple::IP)? {
-        fields.source = address(&mut addresses, of_family, [tuple::V4_SRC, tuple::V6_SRC])?;
-        fields.destination = address(&mut addresses, of_family, [tuple::V4_DST, tuple::V6_DST])?;
-        addresses.end()?;
-    }
-    if let Some(mut words) = walk.nest(tuple::PROTO)? {
-        fields.protocol = words.array(tuple::NUM)?.map(|[number]: [u8; 1]| number);
-        let icmp = match fields.protocol {
-            Some(protocol::ICMP) => Some([tuple::ICMP_ID, tuple::ICMP_TYPE, tuple::ICMP_CODE]),
-            Some(protocol::ICMPV6) => Some([tuple::ICMPV6_ID, tuple::ICMPV6_TYPE, tuple::ICMPV6_CODE]),
-            _ => None,
-        };
-        if let Some([id, kind, code]) = icmp {
-            fields.source_l4 = words.array(id)?.map(u16::from_be_bytes);
-            if let Some([high]) = words.array(kind)? {
-                let [low] = words.required(code)?;
-                fields.destination_l4 = Some(u16::from_be_bytes([high, low]));
-            }
-        } else {
-            fields.source_l4 = words.array(tuple::SRC_PORT)?.map(u16::from_be_bytes);
-            fields.destination_l4 = words.array(tuple::DST_PORT)?.map(u16::from_be_bytes);
-        }
-        words.end()?;
-    }
-    fields.zone = walk.array(tuple::ZONE)?.map(u16::from_be_bytes);
-    walk.end()?;
-    Ok(fields)
-}
-
-/// Takes a direction, which must be there and complete.
-fn complete(walk: &mut Walk<'_>, kind: u16, of_family: u8) -> Result<TupleFields, ProposalError> {
-    let path = walk.path(kind);
-    let fields = direction(walk.nest(kind)?.ok_or(ProposalError::Missing { path })?, of_family)?;
-    match fields.missing() {
-        0 => Ok(fields),
-        missing => Err(ProposalError::IncompleteTuple { path, missing }),
-    }
 }
 
 /// Reads three 32-bit numbers.
@@ -257,91 +209,6 @@ impl Row {
         let forbidden = if creates { status::DYING | expected } else { 0 };
         if status & status::CONFIRMED == 0 || status & forbidden != 0 {
             return Err(ProposalError::Status { status, forbidden });
-        }
-        Ok(())
-    }
-
-    /// Reads the state of the flow's protocol.
-    fn protoinfo(&mut self, mut walk: Walk<'_>) -> Result<(), ProposalError> {
-        let kind = match self.protocol {
-            protocol::TCP => protoinfo::TCP,
-            protocol::SCTP => protoinfo::SCTP,
-            protocol::DCCP => protoinfo::DCCP,
-            // Other protocols have none, so that nothing is asked for.
-            _ => return walk.end().and(Err(ProposalError::Superfluous { path: flow::PROTOINFO.into() })),
-        };
-        let path = walk.path(kind);
-        let Some(mut inner) = walk.nest(kind)? else {
-            return walk.end().and(Err(ProposalError::Missing { path }));
-        };
-        if inner.is_done() {
-            return Err(ProposalError::Superfluous { path });
-        }
-        match kind {
-            protoinfo::TCP => self.tcp(&mut inner)?,
-            protoinfo::SCTP => self.sctp(&mut inner)?,
-            _ => self.dccp(&mut inner)?,
-        }
-        inner.end()?;
-        walk.end()
-    }
-
-    fn state(&mut self, walk: &mut Walk<'_>, kind: u16) -> Result<(), ProposalError> {
-        if let Some([state]) = walk.array(kind)? {
-            self.has |= field::STATE;
-            self.flows.state = vec![state];
-        }
-        Ok(())
-    }
-
-    fn tcp(&mut self, walk: &mut Walk<'_>) -> Result<(), ProposalError> {
-        self.state(walk, protoinfo::TCP_STATE)?;
-        let mut tcp = Tcp::default();
-        for (bit, kind, column) in [
-            (field::ORIGINAL_WINDOW_SCALE, protoinfo::TCP_WSCALE_ORIGINAL, &mut tcp.original_window_scale),
-            (field::REPLY_WINDOW_SCALE, protoinfo::TCP_WSCALE_REPLY, &mut tcp.reply_window_scale),
-        ] {
-            if let Some([scale]) = walk.array(kind)? {
-                self.has |= bit;
-                column.push(scale);
-            }
-        }
-        for (bit, kind, column) in [
-            (field::ORIGINAL_TCP_FLAGS, protoinfo::TCP_FLAGS_ORIGINAL, &mut tcp.original_flags),
-            (field::REPLY_TCP_FLAGS, protoinfo::TCP_FLAGS_REPLY, &mut tcp.reply_flags),
-        ] {
-            if let Some(flags) = walk.array(kind)? {
-                self.has |= bit;
-                column.push(u16::from_be_bytes(flags));
-            }
-        }
-        self.flows.tcp = (tcp != Tcp::default()).then_some(tcp);
-        Ok(())
-    }
-
-    fn sctp(&mut self, walk: &mut Walk<'_>) -> Result<(), ProposalError> {
-        self.state(walk, protoinfo::SCTP_STATE)?;
-        let mut sctp = Sctp::default();
-        for (bit, kind, column) in [
-            (field::ORIGINAL_VTAG, protoinfo::SCTP_VTAG_ORIGINAL, &mut sctp.original_vtag),
-            (field::REPLY_VTAG, protoinfo::SCTP_VTAG_REPLY, &mut sctp.reply_vtag),
-        ] {
-            if let Some(tag) = walk.array(kind)? {
-                self.has |= bit;
-                column.push(u32::from_be_bytes(tag));
-            }
-        }
-        self.flows.sctp = (sctp != Sctp::default()).then_some(sctp);
-        Ok(())
-    }
-
-    fn dccp(&mut self, walk: &mut Walk<'_>) -> Result<(), ProposalError> {
-        self.state(walk, protoinfo::DCCP_STATE)?;
-        if let Some([role]) = walk.array(protoinfo::DCCP_ROLE)? {
-            let handshake = u64::from_be_bytes(walk.required(protoinfo::DCCP_HANDSHAKE_SEQ)?);
-            self.has |= field::DCCP;
-            let dccp = &mut self.rare().dccp;
-            (dccp.rows, dccp.role, dccp.handshake) = (vec![0], vec![role], vec![handshake]);
         }
         Ok(())
     }

@@ -4,13 +4,16 @@
 //! Therefore only the opening runs in another namespace, on a thread that ends afterwards (or, if no thread can be
 //! started, on the calling thread, which returns to its namespace). The process and its plugins stay in their own.
 
+mod error;
+mod peers;
+
 use std::{
     ffi::OsStr,
     fmt,
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, OwnedFd},
         unix::{
             ffi::OsStrExt as _,
             fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -21,19 +24,12 @@ use std::{
     thread,
 };
 
-use flowgate_base::{
-    io_error::error_text,
-    text::{clean, path_text},
-};
-use netlink_packet_core::NlasIterator;
-use netlink_sys::SocketAddr;
 use nix::sched::{CloneFlags, setns};
 
-use super::{
-    message::Messages,
-    sys,
-    wire::{MESSAGE_HEADER, NLMSG_ERROR, REQUEST},
-};
+pub use error::NamespaceError;
+pub use peers::{PeerNamespace, peer_namespaces};
+
+use super::sys;
 
 /// Directory of named network namespaces, one file each (`ip-netns(8)`).
 pub const DIRECTORY: &str = "/run/netns";
@@ -42,92 +38,6 @@ pub const OWN: &str = "/proc/thread-self/ns/net";
 
 /// `NETLINK_ROUTE` of `linux/netlink.h`.
 const NETLINK_ROUTE: isize = 0;
-/// `RTM_NEWNSID` of `linux/rtnetlink.h`, the answer to [`RTM_GETNSID`].
-const RTM_NEWNSID: u16 = 88;
-/// `RTM_GETNSID`: requests the id by which the socket's namespace knows another one.
-const RTM_GETNSID: u16 = 90;
-/// `NETNSA_NSID` of `linux/net_namespace.h`: the id as an int, -1 for none.
-const NETNSA_NSID: u16 = 1;
-/// `NETNSA_FD`: a descriptor of the other namespace.
-const NETNSA_FD: u16 = 3;
-/// Length of `struct rtgenmsg`, padded.
-const RTGENMSG: usize = 4;
-
-/// Why a network namespace cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum NamespaceError {
-    /// There is no namespace with this name.
-    #[error("there is no network namespace `{}`; {}", clean(name), list(existing))]
-    NoSuchName {
-        /// The requested name.
-        name: String,
-        /// The existing names.
-        existing: Vec<String>,
-    },
-    /// There is no process with this number.
-    #[error(
-        "there is no process {number}, whose network namespace could be used; a namespace whose name is a number is written {DIRECTORY}/{number}",
-        number = clean(.0)
-    )]
-    NoSuchProcess(String),
-    /// The file cannot be opened.
-    #[error("cannot open the network namespace {}: {}{}", path_text(path), error_text(source), hint(source))]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// The file is not a network namespace.
-    #[error("{} is not a network namespace; those of processes are /proc/PID/ns/net, named ones are in {DIRECTORY}", path_text(.0))]
-    NotANamespace(PathBuf),
-    /// The namespace cannot be entered.
-    #[error("cannot enter the network namespace {}: {}{}", clean(name), error_text(source), hint(source))]
-    Enter {
-        /// The name of the namespace.
-        name: String,
-        /// The error of the kernel.
-        source: io::Error,
-    },
-    /// No thread can be started.
-    #[error("cannot start a thread to enter a network namespace: {}", error_text(.0))]
-    Thread(#[source] io::Error),
-    /// The kernel does not report namespace ids.
-    #[error("cannot ask the kernel for the ids of network namespaces: {}", error_text(.0))]
-    Ids(#[source] io::Error),
-}
-
-impl NamespaceError {
-    /// Returns the underlying error number, as in `errno(3)`.
-    #[must_use]
-    pub fn errno(&self) -> i32 {
-        match self {
-            Self::NoSuchName { .. } => libc::ENOENT,
-            Self::NoSuchProcess(_) => libc::ESRCH,
-            Self::NotANamespace(_) => libc::EINVAL,
-            Self::Open { source, .. } | Self::Enter { source, .. } | Self::Thread(source) | Self::Ids(source) => {
-                source.raw_os_error().unwrap_or(libc::EIO)
-            }
-        }
-    }
-}
-
-/// Lists the existing namespaces, for a message.
-fn list(existing: &[String]) -> String {
-    if existing.is_empty() {
-        return format!("there is none in {DIRECTORY} (`ip netns add NAME` makes one)");
-    }
-    format!("there are: {}", clean(&existing.join(", ")))
-}
-
-/// Returns what would permit the failed operation.
-fn hint(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => "; entering a network namespace takes the capability CAP_SYS_ADMIN",
-        Some(libc::EACCES) => "; looking into the process of another user takes the capability CAP_SYS_PTRACE",
-        _ => "",
-    }
-}
 
 /// Device and inode of a namespace's file, which identify the namespace.
 pub type Identity = (u64, u64);
@@ -350,71 +260,6 @@ pub fn names() -> Vec<String> {
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
-}
-
-/// A named namespace and the id by which another namespace knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerNamespace {
-    /// The namespace.
-    pub namespace: Namespace,
-    /// Its id, or `None` if it has none there; its events are not delivered there either in that case.
-    pub id: Option<u32>,
-    /// True if it is the other namespace itself.
-    pub own: bool,
-}
-
-/// Returns the named namespaces with the ids by which `home` (or the calling thread's namespace) knows them. Files in
-/// [`DIRECTORY`] that are no namespaces are left out.
-///
-/// # Errors
-/// [`NamespaceError`] if `home` cannot be entered or the kernel does not answer.
-pub fn peer_namespaces(home: Option<&Namespace>) -> Result<Vec<PeerNamespace>, NamespaceError> {
-    let named: Vec<Namespace> =
-        names().iter().filter_map(|name| Namespace::open(&Path::new(DIRECTORY).join(name), name).ok()).collect();
-    run_in(home, || {
-        let own = Namespace::open(Path::new(OWN), "own").ok();
-        let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE).map_err(NamespaceError::Ids)?;
-        socket.bind_auto().map_err(NamespaceError::Ids)?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(NamespaceError::Ids)?;
-        let mut peers = Vec::new();
-        for namespace in named {
-            if let Some(id) = request_id(&socket, &namespace)? {
-                let own = own.as_ref() == Some(&namespace);
-                peers.push(PeerNamespace { id: u32::try_from(id).ok(), own, namespace });
-            }
-        }
-        Ok(peers)
-    })?
-}
-
-/// Returns the id by which the socket's namespace knows another one, -1 for none; `None` if the other is no network
-/// namespace.
-fn request_id(socket: &netlink_sys::Socket, namespace: &Namespace) -> Result<Option<i32>, NamespaceError> {
-    let mut request = Vec::with_capacity(MESSAGE_HEADER + RTGENMSG + 8);
-    request.extend_from_slice(&((MESSAGE_HEADER + RTGENMSG + 8) as u32).to_ne_bytes());
-    request.extend_from_slice(&RTM_GETNSID.to_ne_bytes());
-    request.extend_from_slice(&REQUEST.to_ne_bytes());
-    // Sequence number, port, and `struct rtgenmsg` with AF_UNSPEC.
-    request.extend_from_slice(&[0; 8 + RTGENMSG]);
-    request.extend_from_slice(&8u16.to_ne_bytes());
-    request.extend_from_slice(&NETNSA_FD.to_ne_bytes());
-    request.extend_from_slice(&namespace.file.as_raw_fd().to_ne_bytes());
-    socket.send(&request, 0).map_err(NamespaceError::Ids)?;
-    let mut answer = [0; 4096];
-    let length = sys::receive(sys::borrow(socket), &mut answer, 0).map_err(NamespaceError::Ids)?.length;
-    for message in Messages::new(answer.get(..length).unwrap_or_default()).flatten() {
-        match message.message_type {
-            RTM_NEWNSID => {
-                let attributes = message.body.get(RTGENMSG..).unwrap_or_default();
-                let id = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == NETNSA_NSID);
-                let id = id.and_then(|attribute| attribute.value().try_into().ok()).map(i32::from_ne_bytes);
-                return Ok(Some(id.unwrap_or(-1)));
-            }
-            NLMSG_ERROR => return Ok(None),
-            _ => {}
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]
