@@ -5,7 +5,7 @@ use std::{ffi::OsString, io, rc::Rc, sync::Once};
 use super::{
     command_line::print_syntax_error,
     compiling, completions, doctor,
-    entries::{Done, Job, Loading},
+    entries::{CommandRun, CompletedActions, Loading},
     lower, man, plugin, policy, record, replay,
     report::{self, CommandError, Exit},
     run,
@@ -113,13 +113,26 @@ impl Context<'_> {
     ) -> Result<Exit, CommandError> {
         let loader = self.loader(settings)?;
         let own = self.name.has_own_options();
-        let done = &mut Done::default();
+        let done = &mut CompletedActions::default();
         let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let counters = &self.counters;
         // The server runs until the command ends.
         let _metrics = serve_metrics(settings.metrics.as_ref(), self.board, counters)?;
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
-        let job = Job { row, settings, spec, loader: &loader, stop, sink, board, counters, source, loading, own, done };
+        let job = CommandRun {
+            row,
+            settings,
+            spec,
+            loader: &loader,
+            stop,
+            sink,
+            board,
+            counters,
+            source,
+            loading,
+            own,
+            done,
+        };
         let result = match settings.table {
             Table::Expect => job.run::<Expectations>(),
             _ => job.run::<Flows>(),
@@ -160,7 +173,7 @@ impl Context<'_> {
                 record::run(self, file, *show, limits, command)
             }
             Subcommand::Top { file, interval, sort, reverse, filter, once, output, rows, speed, command } => {
-                let wanted = top::Wanted {
+                let options = top::TopOptions {
                     file: file.as_deref(),
                     interval: *interval,
                     sort: Sort { key: *sort, reverse: *reverse },
@@ -168,7 +181,7 @@ impl Context<'_> {
                     once: once.then(|| (output.unwrap_or_default(), rows.unwrap_or(usize::MAX))),
                     speed: *speed,
                 };
-                top::run(self, &wanted, command)
+                top::run(self, &options, command)
             }
             Subcommand::Replay { file, speed, command } => replay::run(self, file, *speed, command),
         }

@@ -20,7 +20,7 @@ use flowgate_pipeline::{
 use flowgate_syntax::{Command, Settings};
 
 /// A row of the command table, and the objects that it needs.
-pub(super) struct Job<'a> {
+pub(super) struct CommandRun<'a> {
     pub row: &'a Row,
     pub settings: &'a Settings,
     /// The pipeline of the row and the settings.
@@ -34,20 +34,20 @@ pub(super) struct Job<'a> {
     pub counters: &'a Counters,
     /// The source; `None` for the kernel. Actions on the entries of a recording are not carried out.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
-    /// The role of the job in a load file.
+    /// The role of the command in a load file.
     pub loading: Loading,
     /// True if the program is called by a name of its own, and not `conntrack`.
     pub own: bool,
-    /// Set to the completed actions, even if the job fails.
-    pub done: &'a mut Done,
+    /// Set to the completed actions, even if the command fails.
+    pub done: &'a mut CompletedActions,
 }
 
-/// The role of a job in a load file. A line of a load file has no summary, and does not fail if nothing was found.
+/// The role of a command in a load file. A line of a load file has no summary, and does not fail if nothing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loading {
-    /// The job is not part of a load file.
+    /// The command is not part of a load file.
     No,
-    /// The job ends with the first action that the kernel refuses.
+    /// The command ends with the first action that the kernel refuses.
     UntilRefused,
     /// Actions that the kernel refuses are recorded, and the others are carried out.
     Each {
@@ -56,9 +56,9 @@ pub(super) enum Loading {
     },
 }
 
-/// The actions of a job.
+/// The actions of a command.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(super) struct CompletedActions {
     /// Number of completed actions.
     pub done: u64,
     /// Number of these that changed an existing entry, for commands that create entries or change existing ones.
@@ -69,10 +69,11 @@ pub(super) struct Done {
     pub kept: Vec<(usize, String)>,
 }
 
-impl Job<'_> {
-    /// Runs the job. `T` is the type of its entries.
+impl CommandRun<'_> {
+    /// Runs the command. `T` is the type of its entries.
     pub(super) fn run<T: Entries>(self) -> Result<Exit, CommandError> {
-        let Job { row, settings, mut spec, loader, stop, sink, board, counters, source, loading, own, done } = self;
+        let CommandRun { row, settings, mut spec, loader, stop, sink, board, counters, source, loading, own, done } =
+            self;
         spec.on_refusal = match loading {
             Loading::No => OnRefusal::Stop,
             Loading::UntilRefused => OnRefusal::StopAtOnce,
@@ -102,7 +103,7 @@ impl Job<'_> {
             }
             None => pipeline.run(stop, &mut tally),
         };
-        *done = Done {
+        *done = CompletedActions {
             done: pipeline.done(),
             changed: pipeline.changed(),
             refused: pipeline.take_refusals(),

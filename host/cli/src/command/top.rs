@@ -42,7 +42,7 @@ use flowgate_top::{
 };
 
 /// Options of the subcommand.
-pub(super) struct Wanted<'a> {
+pub(super) struct TopOptions<'a> {
     /// The recording; `None` for the kernel.
     pub file: Option<&'a Path>,
     /// Time between dumps.
@@ -58,25 +58,29 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Shows flows.
-pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsString]) -> Result<Exit, CommandError> {
-    if wanted.once.is_none() {
-        needs_terminal(wanted.file)?;
+pub(super) fn run(
+    context: &mut Context<'_>,
+    options: &TopOptions<'_>,
+    words: &[OsString],
+) -> Result<Exit, CommandError> {
+    if options.once.is_none() {
+        needs_terminal(options.file)?;
     }
     let recording =
-        wanted.file.map(|file| Ok::<_, CommandError>(Recording::open(RecordingInput::open(file)?)?)).transpose()?;
+        options.file.map(|file| Ok::<_, CommandError>(Recording::open(RecordingInput::open(file)?)?)).transpose()?;
     let settings = match context.classic(words, (Command::List, Table::Conntrack)) {
         Ok(settings) => settings,
         Err(exit) => return Ok(exit),
     };
     let command = shown(&settings)?;
-    if wanted.once.is_none() && !settings.plugins.is_empty() {
+    if options.once.is_none() && !settings.plugins.is_empty() {
         // This precedes the start of plugins, whose log lines must not be written over the screen.
         report::start_log_into(|| messages::MessageWriter, false);
     }
     let (loader, namespace) = (context.loader(&settings)?, context.namespace(&settings)?);
     let origin = if recording.is_some() { Origin::Recording } else { Origin::Kernel };
-    let mut model = Model::new(origin, wanted.sort);
-    model.set_filter(Filter::new(wanted.filter));
+    let mut model = Model::new(origin, options.sort);
+    model.set_filter(Filter::new(options.filter));
     let model = SharedModel::new(model);
     let board = context.board;
     let spec = Spec { format: None, ..lower::entries(command, &settings, namespace.clone()) };
@@ -91,7 +95,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     if origin == Origin::Recording {
         pipeline = pipeline.detached();
     }
-    pipeline = if wanted.once.is_some() {
+    pipeline = if options.once.is_some() {
         pipeline.with_warnings(report::warnings())
     } else {
         // The screen shows the number of gaps, and the next dump contains the lost flows.
@@ -106,14 +110,14 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     let mut player;
     let source: &mut dyn DatagramSource = match recording {
         Some(recording) => {
-            title = wanted.file.map(|file| file.display().to_string()).unwrap_or_default();
-            player = play(recording, &settings, wanted.speed, stop)?;
+            title = options.file.map(|file| file.display().to_string()).unwrap_or_default();
+            player = play(recording, &settings, options.speed, stop)?;
             &mut player
         }
         None => {
             title = String::new();
-            let source = KernelSource::new(Box::new(open), wanted.interval, &controls, stop).within(namespace);
-            kernel = if wanted.once.is_some() {
+            let source = KernelSource::new(Box::new(open), options.interval, &controls, stop).within(namespace);
+            kernel = if options.once.is_some() {
                 source.times(2)
             } else {
                 let refused = |error| CommandError::of_run(command, RunError::Source(SourceError::Socket(error)));
@@ -122,7 +126,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
             &mut kernel
         }
     };
-    if let Some((form, rows)) = wanted.once {
+    if let Some((form, rows)) = options.once {
         let mut tally = Tally::default();
         pipeline.run_on(source, &mut tally).map_err(|error| CommandError::of_run(command, error))?;
         drop(pipeline);
@@ -136,7 +140,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     }
     let screen = Screen {
         model,
-        ui: Ui { filter: wanted.filter.to_owned(), ..Ui::new(origin, wanted.sort) },
+        ui: Ui { filter: options.filter.to_owned(), ..Ui::new(origin, options.sort) },
         board,
         title: flowgate_base::text::clean(&title),
         controls,
@@ -241,14 +245,14 @@ fn play(
             "the recording is of expectations, and top shows flows; use `flowgate replay`".into(),
         ));
     }
-    let wanted = flowgate_recording::RecordingSelection {
+    let selection = flowgate_recording::RecordingSelection {
         kind: recording.kind(),
         new: true,
         update: true,
         destroy: true,
         family: settings.family.unwrap_or(0),
     };
-    Ok(recording.play(wanted, speed, stop))
+    Ok(recording.play(selection, speed, stop))
 }
 
 /// Deletes one flow as -D does, through the stock stage and the executor. Returns true if it still existed.

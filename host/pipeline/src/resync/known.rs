@@ -63,7 +63,7 @@ pub(super) enum Difference {
 
 /// The flows that are alive according to the stream.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<Key, KnownFlow>);
+pub(super) struct KnownFlows(HashMap<Key, KnownFlow>);
 
 /// The fields that must be decoded.
 pub(super) const READS: u64 =
@@ -132,7 +132,7 @@ impl KnownFlow {
     }
 }
 
-impl Known {
+impl KnownFlows {
     /// Returns the number of known flows.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -28,7 +28,7 @@ use flowgate_netlink::{
     message::MessageKind,
     wire::align,
 };
-use known::{Difference, Key, Known};
+use known::{Difference, Key, KnownFlows};
 
 /// Number of entries of the table that are read before events are processed again: some 20 ms of the kernel's work.
 const PART: usize = 8192;
@@ -89,7 +89,7 @@ pub struct Resync<'a> {
     kernel: Box<dyn Kernel + 'a>,
     kinds: EventGroups,
     barriers: Option<Box<dyn Barriers>>,
-    known: Known,
+    known: KnownFlows,
     /// The number of the current resync.
     number: u32,
     /// True if the current resync takes over the table without generating events.
@@ -120,7 +120,7 @@ impl<'a> Resync<'a> {
             kernel,
             kinds,
             barriers: None,
-            known: Known::default(),
+            known: KnownFlows::default(),
             number: 0,
             silent: false,
             reports_start: false,

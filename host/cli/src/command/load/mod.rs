@@ -10,7 +10,7 @@ use std::{collections::VecDeque, fmt};
 
 use super::{
     Context,
-    entries::{Done, Job, Loading, left_out},
+    entries::{CommandRun, CompletedActions, Loading, left_out},
     lower,
     report::{self, CommandError, Exit},
     table,
@@ -27,19 +27,19 @@ pub(super) fn run(
 ) -> Result<Exit, CommandError> {
     let each = context.name.has_own_options();
     let mut refused = RefusedLines { file, count: 0 };
-    let mut sums = Sums::default();
+    let mut summary = LoadSummary::default();
     for (line, error) in &file.skipped.first {
         refused.report(Some(*line), &error.message());
     }
     refused.count = file.skipped.count;
-    sums.refused = file.skipped.count;
-    let result = carry_out(file, context, each, (&mut refused, &mut sums), place);
+    summary.refused = file.skipped.count;
+    let result = carry_out(file, context, each, (&mut refused, &mut summary), place);
     if refused.count > MAX_REPORTED_LINES {
         report::line(&format!("{} more lines were refused.", refused.count - MAX_REPORTED_LINES));
     }
     let did = file.commands.iter().any(|command| !command.settings.dry_run && !command.settings.explain);
-    if each && (did || file.commands.is_empty()) && (result.is_ok() || sums != Sums::default()) {
-        report::banner(&sums.to_string());
+    if each && (did || file.commands.is_empty()) && (result.is_ok() || summary != LoadSummary::default()) {
+        report::banner(&summary.to_string());
     }
     let exit = result?;
     Ok(if refused.count == 0 { exit } else { Exit::Failure })
@@ -50,10 +50,10 @@ fn carry_out(
     file: &LoadFile,
     context: &mut Context<'_>,
     each: bool,
-    (refused, sums): (&mut RefusedLines<'_>, &mut Sums),
+    (refused, summary): (&mut RefusedLines<'_>, &mut LoadSummary),
     place: &mut Option<FileLine>,
 ) -> Result<Exit, CommandError> {
-    let mut aside = VecDeque::new();
+    let mut divided = VecDeque::new();
     let mut later: Option<LoadedCommand> = None;
     for (number, command) in file.commands.iter().enumerate() {
         // The signal takes effect between lines.
@@ -62,16 +62,16 @@ fn carry_out(
         }
         *place = refused.at(command.lines.first().copied());
         let row = table::row(command.settings.command, command.settings.table);
-        // The next lines are put aside only after the flows of all lines put aside before have been processed.
-        let rest = file.commands.get(number..).filter(|_| aside.is_empty()).unwrap_or_default();
+        // The next lines share a listing only after all lines of the previous one have been processed.
+        let rest = file.commands.get(number..).filter(|_| divided.is_empty()).unwrap_or_default();
         let keys = together::keys(rest);
         if let (Some(row), Some(lines @ [_, ..])) = (row, rest.get(..keys.len())) {
-            match together::put_aside(row, lines, &keys, context) {
-                Ok(Some(flows)) => aside.extend(flows.into_iter().map(Some)),
+            match together::divide(row, lines, &keys, context) {
+                Ok(Some(flows)) => divided.extend(flows.into_iter().map(Some)),
                 // The lines turned out not to share a listing: each is carried out by itself.
-                Ok(None) => aside.extend(lines.iter().map(|_| None)),
+                Ok(None) => divided.extend(lines.iter().map(|_| None)),
                 Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
-                    sums.refused += 1;
+                    summary.refused += 1;
                     refused.report_error(command.lines.first().copied(), &error);
                     continue;
                 }
@@ -79,7 +79,7 @@ fn carry_out(
             }
         }
         context.done = 0;
-        let result = if let (Some(Some(mut flows)), Some(row)) = (aside.pop_front(), row) {
+        let result = if let (Some(Some(mut flows)), Some(row)) = (divided.pop_front(), row) {
             if flows.is_empty() {
                 continue;
             }
@@ -88,20 +88,20 @@ fn carry_out(
             context.entries(row, &command.settings, spec, Some(&mut flows), true).map(|_| ())
         } else if !command.settings.explain && matches!(command.settings.command, Command::Create | Command::Add) {
             let mut job = Creation { command, each, orphans: false };
-            job.run(context, (&mut *refused, &mut *sums), place, &mut later)
+            job.run(context, (&mut *refused, &mut *summary), place, &mut later)
         } else {
             context.command(&command.settings, true).map(|_| ())
         };
         match command.settings.command {
-            Command::Delete => sums.deleted += context.done,
-            Command::Update => sums.changed += context.done,
-            Command::Flush if result.is_ok() => sums.emptied = true,
+            Command::Delete => summary.deleted += context.done,
+            Command::Update => summary.changed += context.done,
+            Command::Flush if result.is_ok() => summary.emptied = true,
             _ => {}
         }
         match result {
             // If the privilege is missing, all other lines would fail as well.
             Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
-                sums.refused += 1;
+                summary.refused += 1;
                 refused.report_error(command.lines.first().copied(), &error);
             }
             other => other?,
@@ -110,14 +110,14 @@ fn carry_out(
     if let Some(command) = later {
         // The masters of these flows may have been created by later lines.
         let mut job = Creation { command: &command, each, orphans: true };
-        job.run(context, (refused, sums), place, &mut None)?;
+        job.run(context, (refused, summary), place, &mut None)?;
     }
     Ok(Exit::Success)
 }
 
 /// Summary of a load file.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Sums {
+struct LoadSummary {
     /// True if the table was emptied.
     emptied: bool,
     created: u64,
@@ -126,7 +126,7 @@ struct Sums {
     refused: usize,
 }
 
-impl fmt::Display for Sums {
+impl fmt::Display for LoadSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = [(self.created, "created"), (self.changed, "changed"), (self.deleted, "deleted")];
         let counts = counts.into_iter().chain([(self.refused as u64, "refused")]).filter(|(count, _)| *count != 0);
@@ -180,7 +180,7 @@ impl Creation<'_> {
     fn run(
         &mut self,
         context: &mut Context<'_>,
-        (refused, sums): (&mut RefusedLines<'_>, &mut Sums),
+        (refused, summary): (&mut RefusedLines<'_>, &mut LoadSummary),
         place: &mut Option<FileLine>,
         later: &mut Option<LoadedCommand>,
     ) -> Result<(), CommandError> {
@@ -189,8 +189,8 @@ impl Creation<'_> {
         let Some(row) = table::row(settings.command, settings.table) else { return Ok(()) };
         let loader = context.loader(settings)?;
         let spec = lower::command(row, settings, context.namespace(settings)?)?;
-        let mut done = Done::default();
-        let job = Job {
+        let mut done = CompletedActions::default();
+        let job = CommandRun {
             row,
             settings,
             spec,
@@ -205,8 +205,8 @@ impl Creation<'_> {
             done: &mut done,
         };
         let result = job.run::<Flows>();
-        sums.created += done.done - done.changed;
-        sums.changed += done.changed;
+        summary.created += done.done - done.changed;
+        summary.changed += done.changed;
         let line = |row: usize| command.lines.get(row).copied();
         for (number, error) in done.refused {
             let ExecutorError::Refused { errno, .. } = error;
@@ -215,7 +215,7 @@ impl Creation<'_> {
                 put_off(later, command, number);
                 continue;
             }
-            sums.refused += 1;
+            summary.refused += 1;
             refused.report_error(line(number), &CommandError::of_errno(row, errno));
         }
         for (number, kept) in done.kept {
@@ -246,9 +246,12 @@ mod tests {
 
     #[test]
     fn sums_name_what_there_is() {
-        let sums = Sums { created: 120, deleted: 3, refused: 1, ..Sums::default() };
-        assert_eq!(sums.to_string(), "120 created, 3 deleted, 1 refused");
-        assert_eq!(Sums { emptied: true, changed: 1, ..Sums::default() }.to_string(), "table emptied, 1 changed");
-        assert_eq!(Sums::default().to_string(), "nothing created, changed or deleted");
+        let summary = LoadSummary { created: 120, deleted: 3, refused: 1, ..LoadSummary::default() };
+        assert_eq!(summary.to_string(), "120 created, 3 deleted, 1 refused");
+        assert_eq!(
+            LoadSummary { emptied: true, changed: 1, ..LoadSummary::default() }.to_string(),
+            "table emptied, 1 changed"
+        );
+        assert_eq!(LoadSummary::default().to_string(), "nothing created, changed or deleted");
     }
 }

@@ -2,8 +2,8 @@
 //! each.
 //!
 //! Such lines are consecutive, name the same fields, and differ in their values, so that no flow matches two of them
-//! and none affects the flows of another. The flows of each line are put aside first. Then each line is carried out as
-//! usual, on these flows instead of the table.
+//! and none affects the flows of another. The listing is divided into the flows of each line first. Then each line is
+//! carried out as usual, on these flows instead of the table.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -27,7 +27,7 @@ use flowgate_syntax::{Command, LoadedCommand, Settings, Table};
 const FEWEST: usize = 8;
 /// Maximum number of lines that share a listing, so that it is recent enough for the last line.
 const MOST: usize = 2048;
-/// Maximum number of bytes that are put aside. Lines that match more flows do not gain from a shared listing.
+/// Maximum number of bytes of these flows. Lines that match more flows do not gain from a shared listing.
 const BYTES: usize = 16 << 20;
 
 /// The fields for which a selection requires one value, and these values. All other conditions of the selection are
@@ -119,18 +119,18 @@ fn suits(settings: &Settings, first: &Settings) -> bool {
 
 /// Messages of the flows that a line may match, in the order of the kernel's listing.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct LineFlows {
     datagrams: VecDeque<Vec<u8>>,
 }
 
-impl Aside {
+impl LineFlows {
     /// True if there are no messages.
     pub(super) fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
 }
 
-impl Source for Aside {
+impl Source for LineFlows {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         datagram.clear();
         let Some(bytes) = self.datagrams.pop_front() else { return Ok(false) };
@@ -139,17 +139,17 @@ impl Source for Aside {
     }
 }
 
-/// Lists the table and puts aside the flows that each line may match, given the `keys` of the lines. Returns `None` if
-/// the flows exceed the limit.
-pub(super) fn put_aside(
+/// Lists the table and divides it into the flows that each line may match, given the `keys` of the lines. Returns
+/// `None` if the flows exceed the limit.
+pub(super) fn divide(
     row: &Row,
     commands: &[LoadedCommand],
     keys: &[Key],
     context: &mut Context<'_>,
-) -> Result<Option<Vec<Aside>>, CommandError> {
+) -> Result<Option<Vec<LineFlows>>, CommandError> {
     let (Some(first), Some(shape)) = (commands.first(), keys.first()) else { return Ok(None) };
     let by_key: HashMap<Key, usize> = keys.iter().enumerate().map(|(line, key)| (*key, line)).collect();
-    let mut aside: Vec<Aside> = keys.iter().map(|_| Aside::default()).collect();
+    let mut lines: Vec<LineFlows> = keys.iter().map(|_| LineFlows::default()).collect();
     let failed = |error: SourceError| CommandError::of_errno(row, error.errno());
 
     let namespace = context.namespace(&first.settings)?;
@@ -168,7 +168,7 @@ pub(super) fn put_aside(
                     continue;
                 }
             }
-            let Some(place) = by_key.get(&shape.with_values_of(&one, 0)).and_then(|&line| aside.get_mut(line)) else {
+            let Some(place) = by_key.get(&shape.with_values_of(&one, 0)).and_then(|&line| lines.get_mut(line)) else {
                 continue;
             };
             bytes += message.body.len();
@@ -188,9 +188,9 @@ pub(super) fn put_aside(
     }
     if context.stop.is_stopped() {
         // The listing is incomplete, so nothing more is done.
-        aside.iter_mut().for_each(|flows| flows.datagrams.clear());
+        lines.iter_mut().for_each(|flows| flows.datagrams.clear());
     }
-    Ok(Some(aside))
+    Ok(Some(lines))
 }
 
 /// Returns the conditions that all lines share, for the kernel to check.

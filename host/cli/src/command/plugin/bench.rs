@@ -40,7 +40,7 @@ const DIFFERENT: usize = 64;
 const WARM_UP: usize = 8;
 
 /// Options of the subcommand.
-pub(super) struct Wanted<'a> {
+pub(super) struct BenchOptions<'a> {
     /// The plugin and its options.
     pub plugin: &'a PluginArgument,
     /// Grants of the plugin; only those for services matter here.
@@ -71,21 +71,21 @@ impl Measured {
 }
 
 /// Runs the subcommand.
-pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+pub(super) fn run(options: &BenchOptions<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     let engine = super::super::compiling::engine(Cache::of_environment())?;
     let loader = PluginLoader::in_utc(Vec::new())?.on_engine(engine);
     super::super::tell_execution(loader.engine())?;
-    let file = &wanted.plugin.file;
+    let file = &options.plugin.file;
     let component = PluginComponent::open(loader.engine(), file)?;
     if !component.capabilities.flow_stage {
         let problem = "it is no stage for flows (it does not export flow-stage)".to_string();
         return Err(ToolError::Bench { path: file.clone(), problem }.into());
     }
-    let batches = batches(wanted)?;
-    let mut grants = wanted.grants.cloned().unwrap_or_default();
+    let batches = batches(options)?;
+    let mut grants = options.grants.cloned().unwrap_or_default();
     // The state of the plugin is not kept on disk.
     grants.state = grants.state.map(|_| Keeping::Memory);
-    let spec = lower::plugin(wanted.plugin).grants(grants);
+    let spec = lower::plugin(options.plugin).grants(grants);
     let prepared = loader.prepare_component(Rc::new(component), &spec, Role::FlowStage, Purpose::Run)?;
     let (reads, description) = (prepared.reads(), prepared.description.clone());
     let mut plugin = Stage::new(prepared.into_instance(), reads, Grants::NONE);
@@ -95,7 +95,7 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     let mut pass = Stage::new(pass.into_instance(), reads, Grants::NONE);
 
     let rows = batches.first().map_or(1, |batch| batch.length.max(1));
-    let calls = (wanted.flows.div_ceil(rows) as usize).max(1);
+    let calls = (options.flows.div_ceil(rows) as usize).max(1);
     let mut measured = [
         Measured { name: clean(&description.name), times: Vec::with_capacity(calls), memory: 0, kept: 0 },
         Measured { name: "pass".into(), times: Vec::with_capacity(calls), memory: 0, kept: 0 },
@@ -159,10 +159,10 @@ fn once(stage: &mut Stage, batch: &Flows) -> Result<(Duration, u64), CommandErro
 }
 
 /// Returns the batches to be processed.
-fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
-    let rows = wanted.batch.min(wanted.flows) as usize;
-    let Some(path) = wanted.from else {
-        let different = DIFFERENT.min((wanted.flows as usize).div_ceil(rows.max(1)));
+fn batches(options: &BenchOptions<'_>) -> Result<Vec<Flows>, CommandError> {
+    let rows = options.batch.min(options.flows) as usize;
+    let Some(path) = options.from else {
+        let different = DIFFERENT.min((options.flows as usize).div_ceil(rows.max(1)));
         return Ok((0..different as u64).map(|number| generator::batch(number, rows)).collect());
     };
     let mut content =

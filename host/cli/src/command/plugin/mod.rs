@@ -29,13 +29,19 @@ pub(super) fn run(context: &mut Context<'_>, command: &PluginCommand) -> Result<
         PluginCommand::New { name, lang, dir } => new::run(name, lang, dir.as_deref(), sink),
         PluginCommand::Inspect { file, output } => inspect::run(file, *output, sink),
         PluginCommand::Test { directories, plugin, case, bless, output } => {
-            let wanted = test::Wanted { directories, plugin: plugin.as_deref(), case: case.as_deref(), bless: *bless };
-            test::run(&wanted, *output, sink)
+            let options =
+                test::TestOptions { directories, plugin: plugin.as_deref(), case: case.as_deref(), bless: *bless };
+            test::run(&options, *output, sink)
         }
         PluginCommand::Bench { plugin, grant, flows, from, batch, output } => {
-            let wanted =
-                bench::Wanted { plugin, grants: grant.as_ref(), flows: *flows, from: from.as_deref(), batch: *batch };
-            bench::run(&wanted, *output, sink)
+            let options = bench::BenchOptions {
+                plugin,
+                grants: grant.as_ref(),
+                flows: *flows,
+                from: from.as_deref(),
+                batch: *batch,
+            };
+            bench::run(&options, *output, sink)
         }
         PluginCommand::Run { plugin, recording, speed, command } => {
             let mut words = command.clone();

@@ -19,7 +19,7 @@ use flowgate_pipeline::{loader::PluginLoader, sink::Sink};
 use flowgate_runtime::{Cache, PluginComponent};
 
 /// Options of the subcommand.
-pub(super) struct Wanted<'a> {
+pub(super) struct TestOptions<'a> {
     /// Directories with a test.toml.
     pub directories: &'a [PathBuf],
     /// The plugin, which takes precedence over test.toml.
@@ -31,12 +31,12 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Runs the subcommand.
-pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+pub(super) fn run(options: &TestOptions<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     let here = [PathBuf::from(".")];
-    let directories = if wanted.directories.is_empty() { &here[..] } else { wanted.directories };
+    let directories = if options.directories.is_empty() { &here[..] } else { options.directories };
     let mut reporter = Reporter::new(output, sink);
     for directory in directories {
-        match suite(wanted, directory, &mut reporter) {
+        match suite(options, directory, &mut reporter) {
             Ok(()) => {}
             Err(CommandError::BrokenPipe) => return Err(CommandError::BrokenPipe),
             Err(error) => reporter.broken(directory, &error.to_string())?,
@@ -46,9 +46,9 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
 }
 
 /// Runs the cases of a directory.
-fn suite(wanted: &Wanted<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> Result<(), CommandError> {
+fn suite(options: &TestOptions<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> Result<(), CommandError> {
     let suite = Suite::read(directory)?;
-    let file = match (wanted.plugin, &suite.plugin) {
+    let file = match (options.plugin, &suite.plugin) {
         (Some(file), _) => file.to_path_buf(),
         (None, Some(file)) => file.clone(),
         (None, None) => found(directory)?,
@@ -58,9 +58,9 @@ fn suite(wanted: &Wanted<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> 
     super::super::tell_execution(loader.engine())?;
     let component = Rc::new(PluginComponent::open(loader.engine(), &file)?);
     reporter.suite(&suite.directory, &file)?;
-    let cases = suite.cases.iter().filter(|case| wanted.case.is_none_or(|text| case.name.contains(text)));
+    let cases = suite.cases.iter().filter(|case| options.case.is_none_or(|text| case.name.contains(text)));
     for case in cases {
-        let verdict = match case_of(&loader, &component, &suite, case, wanted.bless) {
+        let verdict = match case_of(&loader, &component, &suite, case, options.bless) {
             Ok(verdict) => verdict,
             Err(error) => Verdict::Failed { message: error.to_string(), expected: None },
         };

@@ -23,11 +23,11 @@ use flowgate_policy::{Policy, ScopeView, Tenant, scope::Outside};
 struct FlowReport {
     /// The flow as given on the command line.
     flow: String,
-    tenants: Vec<OfTenant>,
+    tenants: Vec<TenantReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct OfTenant {
+struct TenantReport {
     tenant: String,
     /// True if the flow is in the scope.
     sees: bool,
@@ -36,12 +36,12 @@ struct OfTenant {
     /// The reason why the tenant may not act on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    rules: Vec<OfRule>,
-    plugins: Vec<OfPlugin>,
+    rules: Vec<RuleReport>,
+    plugins: Vec<PluginReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct OfRule {
+struct RuleReport {
     /// Number of the rule, from 1.
     rule: usize,
     /// Line of the file.
@@ -56,7 +56,7 @@ struct OfRule {
 }
 
 #[derive(Debug, Serialize)]
-struct OfPlugin {
+struct PluginReport {
     plugin: String,
     sha256: String,
     /// Grants that apply to this flow.
@@ -75,7 +75,7 @@ pub(super) fn run(
     let view = ScopeView::of(&flow(policy, &line)?, 0);
     let report = FlowReport {
         flow: line,
-        tenants: policy.tenants.iter().map(|tenant| of_tenant(tenant, namespace, &view)).collect(),
+        tenants: policy.tenants.iter().map(|tenant| tenant_report(tenant, namespace, &view)).collect(),
     };
     let text = match output {
         // This value can always be serialized.
@@ -114,11 +114,11 @@ fn flow(policy: &Policy, line: &str) -> Result<Flows, CommandError> {
     }
 }
 
-fn of_tenant(tenant: &Tenant, namespace: Option<&str>, view: &ScopeView) -> OfTenant {
+fn tenant_report(tenant: &Tenant, namespace: Option<&str>, view: &ScopeView) -> TenantReport {
     let of_it = || flowgate_netlink::namespace::identity(namespace);
     let here = tenant.namespace.as_deref() == namespace
         || (of_it().is_some() && of_it() == flowgate_netlink::namespace::identity(tenant.namespace.as_deref()));
-    let rules: Vec<OfRule> = tenant
+    let rules: Vec<RuleReport> = tenant
         .scope
         .rules()
         .iter()
@@ -126,7 +126,7 @@ fn of_tenant(tenant: &Tenant, namespace: Option<&str>, view: &ScopeView) -> OfTe
         .map(|(index, rule)| {
             let misses = if here { rule.first_mismatch(view) } else { Some("namespace") };
             let translated = misses.is_none().then(|| rule.uncovered_translation(view)).flatten();
-            OfRule { rule: index + 1, line: rule.line, holds: misses.is_none(), misses, translated }
+            RuleReport { rule: index + 1, line: rule.line, holds: misses.is_none(), misses, translated }
         })
         .collect();
     let sees = rules.iter().any(|rule| rule.holds);
@@ -138,9 +138,9 @@ fn of_tenant(tenant: &Tenant, namespace: Option<&str>, view: &ScopeView) -> OfTe
             action && acts.is_ok()
         });
         let may = std::iter::once("annotate").chain(granted).map(str::to_string).collect();
-        OfPlugin { plugin: plugin.name(), sha256: plugin.digest.value.clone(), may }
+        PluginReport { plugin: plugin.name(), sha256: plugin.digest.value.clone(), may }
     });
-    OfTenant {
+    TenantReport {
         tenant: tenant.name.clone(),
         sees,
         acts: acts.is_ok(),

@@ -192,33 +192,37 @@ fn answer(
     meanwhile: Option<&dyn Fn()>,
 ) -> ControlAnswer {
     let result = request.map_err(|error| vec![error.to_string()]).and_then(|request| match request {
-        ControlRequest::Status { tenant } => status(service, tenant.as_deref()).map(Done::Status),
+        ControlRequest::Status { tenant } => status(service, tenant.as_deref()).map(ControlResult::Status),
         ControlRequest::Reload { without } => {
             let without: Vec<String> = without.into_iter().collect();
-            service.reload(&without, meanwhile.ok_or_else(busy)?).map(Done::Errors)
+            service.reload(&without, meanwhile.ok_or_else(busy)?).map(ControlResult::Errors)
         }
-        ControlRequest::Pause(order) => obey(&order, DesiredState::Pause, service, meanwhile).map(Done::Tenants),
-        ControlRequest::Resume(order) => obey(&order, DesiredState::Run, service, meanwhile).map(Done::Tenants),
+        ControlRequest::Pause(order) => {
+            obey(&order, DesiredState::Pause, service, meanwhile).map(ControlResult::Tenants)
+        }
+        ControlRequest::Resume(order) => {
+            obey(&order, DesiredState::Run, service, meanwhile).map(ControlResult::Tenants)
+        }
         ControlRequest::Quarantine(order) => {
-            obey(&order, DesiredState::Quarantine, service, meanwhile).map(Done::Tenants)
+            obey(&order, DesiredState::Quarantine, service, meanwhile).map(ControlResult::Tenants)
         }
     });
     let generation = service.lock().generation;
     match result {
-        Ok(Done::Status(tenants)) => {
+        Ok(ControlResult::Status(tenants)) => {
             let isolation = service.isolation.get().copied();
             ControlAnswer { ok: true, generation, tenants: Some(tenants), isolation, ..ControlAnswer::default() }
         }
-        Ok(Done::Tenants(tenants)) => {
+        Ok(ControlResult::Tenants(tenants)) => {
             ControlAnswer { ok: true, generation, tenants: Some(tenants), ..ControlAnswer::default() }
         }
-        Ok(Done::Errors(errors)) => ControlAnswer { ok: true, generation, errors, ..ControlAnswer::default() },
+        Ok(ControlResult::Errors(errors)) => ControlAnswer { ok: true, generation, errors, ..ControlAnswer::default() },
         Err(errors) => ControlAnswer { ok: false, generation, errors, ..ControlAnswer::default() },
     }
 }
 
 /// The result of a request that was carried out.
-enum Done {
+enum ControlResult {
     /// State of the tenants that were asked about, and of the service.
     Status(Vec<TenantStatus>),
     /// State of the tenants that the request named.

@@ -27,14 +27,14 @@ pub(super) struct Watch {
     inotify: Option<Inotify>,
     directories: Vec<(PathBuf, WatchDescriptor)>,
     /// Metadata of the file at the last check; `None` if it did not exist.
-    seen: Option<Print>,
+    seen: Option<Stamp>,
     looked: Instant,
     /// Time of the last change; `None` once the change has been returned by [`Watch::settled`].
     changed: Option<Instant>,
 }
 
 /// Metadata that change with a file: device, inode, size, modification time, status change time.
-type Print = (u64, u64, u64, (i64, i64), (i64, i64));
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Watch {
     /// Watches a file from its current state on.
@@ -49,7 +49,7 @@ impl Watch {
             changed: None,
         };
         watch.follow();
-        watch.seen = print(file);
+        watch.seen = stamp(file);
         watch
     }
 
@@ -68,9 +68,9 @@ impl Watch {
     pub(super) fn settled(&mut self, now: Instant) -> bool {
         if self.is_notified() || self.changed.is_some() || now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
-            let print = print(&self.file);
-            if print != self.seen {
-                self.seen = print;
+            let stamp = stamp(&self.file);
+            if stamp != self.seen {
+                self.seen = stamp;
                 self.changed = Some(now);
                 self.follow();
             }
@@ -120,7 +120,7 @@ impl Watch {
 }
 
 /// Returns the metadata that change with a file.
-fn print(file: &Path) -> Option<Print> {
+fn stamp(file: &Path) -> Option<Stamp> {
     let data = fs::metadata(file).ok()?;
     Some((data.dev(), data.ino(), data.size(), (data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec())))
 }
@@ -233,6 +233,6 @@ mod tests {
         assert!(!watch.is_notified() && !notices(&mut watch, &mut now), "that is not the file any more");
         // A cycle of links is not a file.
         symlink("circle", at("circle")).unwrap();
-        assert!(print(&at("circle")).is_none() && !directories(&at("circle")).is_empty());
+        assert!(stamp(&at("circle")).is_none() && !directories(&at("circle")).is_empty());
     }
 }
