@@ -23,7 +23,7 @@ const SIOCGSKNS: libc::Ioctl = 0x894C;
 
 /// A received datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Datagram {
+pub(super) struct ReceivedDatagram {
     /// Bytes in the buffer.
     pub length: usize,
     /// The datagram was longer than the buffer, and its tail is lost.
@@ -39,7 +39,7 @@ pub(super) struct Datagram {
 struct Control([u8; 64]);
 
 /// Receives one datagram into `buffer` without allocating. `flags`: `MSG_DONTWAIT` or 0. Repeats interrupted calls.
-pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> io::Result<Datagram> {
+pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> io::Result<ReceivedDatagram> {
     // SAFETY: all-zero bytes are valid values of these plain C structures.
     let mut sender: libc::sockaddr_nl = unsafe { zeroed() };
     let mut control = Control([0; 64]);
@@ -65,7 +65,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_
             }
         }
     };
-    Ok(Datagram {
+    Ok(ReceivedDatagram {
         length: length.min(buffer.len()),
         truncated: header.msg_flags & libc::MSG_TRUNC != 0,
         sender: sender.nl_pid,

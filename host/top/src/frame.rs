@@ -223,7 +223,7 @@ struct Frame<'a> {
     events: Events,
     protocols: Vec<Protocol>,
     plugins: &'a [StageStats],
-    rows: Vec<Flow>,
+    rows: Vec<FlowObject>,
 }
 
 #[derive(Serialize)]
@@ -268,7 +268,7 @@ struct Direction {
 
 /// Members are named as in `-o json` and have the same meaning; those that only top has refer to both directions.
 #[derive(Serialize)]
-struct Flow {
+struct FlowObject {
     family: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     family_name: Option<&'static str>,
@@ -324,11 +324,11 @@ fn direction(row: &FlowRow, tuple: &Tuple) -> Direction {
     }
 }
 
-fn flow(row: &FlowRow, now: u64) -> Flow {
+fn flow(row: &FlowRow, now: u64) -> FlowObject {
     let has = |bit| row.has & bit != 0;
     let [zone, _, _] = row.name.zones;
     let number = row.name.protocol;
-    Flow {
+    FlowObject {
         family: row.name.family,
         family_name: family::name(row.name.family),
         protocol: number,

@@ -1,9 +1,7 @@
 //! Removes rows from a batch.
 
 use super::columns::{push_text, text, with_dense, with_grouped, with_sparse, with_texts};
-use crate::{
-    Addresses, Annotations, Column as MoreColumn, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples,
-};
+use crate::{Addresses, Annotations, Column, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples};
 
 /// Keeps the rows with a verdict other than 0. `verdicts` must have one element per row.
 pub fn retain(flows: &mut Flows, verdicts: &[u8]) {
@@ -84,44 +82,44 @@ pub fn retain_expectations(rows: &mut Expectations, verdicts: &[u8]) {
 }
 
 /// A dense column of any width.
-enum Column<'a> {
+enum DenseColumn<'a> {
     Bytes(&'a mut Vec<u8>),
     Words(&'a mut Vec<u16>),
     Numbers(&'a mut Vec<u32>),
     Longs(&'a mut Vec<u64>),
 }
 
-impl<'a> From<&'a mut Vec<u8>> for Column<'a> {
+impl<'a> From<&'a mut Vec<u8>> for DenseColumn<'a> {
     fn from(column: &'a mut Vec<u8>) -> Self {
-        Column::Bytes(column)
+        DenseColumn::Bytes(column)
     }
 }
 
-impl<'a> From<&'a mut Vec<u16>> for Column<'a> {
+impl<'a> From<&'a mut Vec<u16>> for DenseColumn<'a> {
     fn from(column: &'a mut Vec<u16>) -> Self {
-        Column::Words(column)
+        DenseColumn::Words(column)
     }
 }
 
-impl<'a> From<&'a mut Vec<u32>> for Column<'a> {
+impl<'a> From<&'a mut Vec<u32>> for DenseColumn<'a> {
     fn from(column: &'a mut Vec<u32>) -> Self {
-        Column::Numbers(column)
+        DenseColumn::Numbers(column)
     }
 }
 
-impl<'a> From<&'a mut Vec<u64>> for Column<'a> {
+impl<'a> From<&'a mut Vec<u64>> for DenseColumn<'a> {
     fn from(column: &'a mut Vec<u64>) -> Self {
-        Column::Longs(column)
+        DenseColumn::Longs(column)
     }
 }
 
-impl Column<'_> {
+impl DenseColumn<'_> {
     fn retain(&mut self, verdicts: &[u8]) {
         match self {
-            Column::Bytes(column) => keep(column, verdicts),
-            Column::Words(column) => keep(column, verdicts),
-            Column::Numbers(column) => keep(column, verdicts),
-            Column::Longs(column) => keep(column, verdicts),
+            DenseColumn::Bytes(column) => keep(column, verdicts),
+            DenseColumn::Words(column) => keep(column, verdicts),
+            DenseColumn::Numbers(column) => keep(column, verdicts),
+            DenseColumn::Longs(column) => keep(column, verdicts),
         }
     }
 }
@@ -140,7 +138,7 @@ fn keep<T: Copy>(column: &mut Vec<T>, verdicts: &[u8]) {
 }
 
 /// Visits every dense column.
-fn each_dense(flows: &mut Flows, visit: impl Fn(&mut Column<'_>)) {
+fn each_dense(flows: &mut Flows, visit: impl Fn(&mut DenseColumn<'_>)) {
     visit(&mut (&mut flows.has).into());
     visit(&mut (&mut flows.family).into());
     macro_rules! dense {
@@ -238,7 +236,7 @@ fn retain_annotations(annotations: &mut Annotations, new_rows: &[Option<u32>]) {
     pick_texts(&mut annotations.values, &stay);
 }
 
-fn retain_more(column: &mut MoreColumn, verdicts: &[u8], new_rows: &[Option<u32>]) {
+fn retain_more(column: &mut Column, verdicts: &[u8], new_rows: &[Option<u32>]) {
     if column.rows.is_empty() {
         keep(&mut column.bytes, verdicts);
         keep(&mut column.words, verdicts);

@@ -110,20 +110,20 @@ impl Inner {
 pub struct Outbox {
     name: String,
     options: OutboxOptions,
-    shared: Arc<Shared>,
+    shared: Arc<OutboxState>,
     stop: Stop,
     warnings: Warnings,
     warned: bool,
 }
 
 #[derive(Default)]
-struct Shared {
+struct OutboxState {
     inner: Mutex<Inner>,
     /// Notified when the contents of the buffer change, or when it is closing.
     changed: Condvar,
 }
 
-impl Shared {
+impl OutboxState {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +146,7 @@ impl Outbox {
     ) -> Result<Self, SinkError> {
         let name = transport.name();
         let sender_warnings = warnings.clone();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(OutboxState::default());
         let for_thread = shared.clone();
         thread::Builder::new()
             .name("sink".into())

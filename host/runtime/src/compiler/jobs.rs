@@ -15,12 +15,12 @@ pub(super) enum Length {
 #[derive(Debug)]
 pub(super) struct Jobs {
     places: usize,
-    state: Mutex<State>,
+    state: Mutex<JobCounts>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct JobCounts {
     running: usize,
     /// Number of running jobs that are long.
     long: usize,
@@ -33,7 +33,7 @@ impl Jobs {
         Jobs { places: places.max(1), state: Mutex::default(), changed: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, JobCounts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Connection as _, Shared, Transport};
+use super::{Connection as _, OutboxState, Transport};
 use crate::sink::{count_lines, first_line, whole_lines};
 use flowgate_base::{Backoff, Warnings};
 
@@ -16,7 +16,7 @@ const CHUNK: usize = 64 << 10;
 /// The thread's end of the buffer.
 pub(super) struct Sender<T: Transport> {
     transport: T,
-    shared: Arc<Shared>,
+    shared: Arc<OutboxState>,
     warnings: Warnings,
     connection: Option<T::Connection>,
     /// Number of failed attempts since the last successful one, including connections that broke before anything was
@@ -25,7 +25,7 @@ pub(super) struct Sender<T: Transport> {
 }
 
 impl<T: Transport> Sender<T> {
-    pub(super) fn new(transport: T, shared: Arc<Shared>, warnings: Warnings) -> Self {
+    pub(super) fn new(transport: T, shared: Arc<OutboxState>, warnings: Warnings) -> Self {
         Sender { transport, shared, warnings, connection: None, failures: 0 }
     }
 
