@@ -60,7 +60,7 @@ fn page(limits: &Limits) -> String {
     page.protocols();
     page.section("SIZES AND TIMES");
     let [sizes, times] = units::GRAMMAR;
-    page.text("Options and files take the same, invoked as *conntrack* only numbers.");
+    page.text("Options and files accept the same forms. Invoked as *conntrack*, options accept plain numbers only.");
     page.paragraph(sizes);
     page.paragraph(times);
     page.section("OUTPUT");
