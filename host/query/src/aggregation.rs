@@ -84,7 +84,9 @@ impl AggregationArguments<'_> {
             Some(sort) => parse_sorts(sort, &keys, &measures, context)?,
             None => vec![Sort { column: keys.len() as u32, descending: true }],
         };
-        if self.approximate && !sorts.iter().any(|sort| sort.descending && weighs(sort, &keys, &measures)) {
+        // What is approximated is the first measure of the order.
+        let first = sorts.iter().find(|sort| sort.column as usize >= keys.len());
+        if self.approximate && !first.is_some_and(|sort| sort.descending && weighs(sort, &keys, &measures)) {
             return Err(in_text(
                 self.sort.unwrap_or_default(),
                 Wrong::new(

@@ -24,7 +24,20 @@ const FROM: usize = 50;
 impl fmt::Display for QueryError {
     /// Writes the message, the line with the place, carets under it, and the hint.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "{}", self.message)?;
+        formatter.write_str(&self.message)?;
+        if !self.text.is_empty() {
+            self.write_place(formatter)?;
+        }
+        match &self.hint {
+            Some(hint) => write!(formatter, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl QueryError {
+    /// Writes the line with the place, and carets under it.
+    fn write_place(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (start, end) = (floor(&self.text, self.at.start), floor(&self.text, self.at.end));
         let (before, rest) = self.text.split_at_checked(start).unwrap_or((&self.text, ""));
         let before = before.rsplit('\n').next().unwrap_or_default();
@@ -51,11 +64,7 @@ impl fmt::Display for QueryError {
         if shown.next().is_some() {
             line.push('…');
         }
-        write!(formatter, "  {line}\n  {}{}", " ".repeat(indent), "^".repeat(carets.max(1)))?;
-        match &self.hint {
-            Some(hint) => write!(formatter, "\nhint: {hint}"),
-            None => Ok(()),
-        }
+        write!(formatter, "\n  {line}\n  {}{}", " ".repeat(indent), "^".repeat(carets.max(1)))
     }
 }
 

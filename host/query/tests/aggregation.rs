@@ -189,10 +189,12 @@ fn numbers_of_groups_are_not_zero_and_approximations_are_of_sums() {
             .starts_with("the number of groups that are kept is at least 1")
     );
     let approximate = AggregationArguments { by: Some("src"), max: &["bytes"], approximate: true, ..NONE };
-    for sort in [None, Some("bytes"), Some("src"), Some("-src")] {
+    for sort in [None, Some("bytes"), Some("src"), Some("-src"), Some("max(bytes),count")] {
+        let approximate = AggregationArguments { count: sort == Some("max(bytes),count"), ..approximate };
         let error = wrong(AggregationArguments { sort, ..approximate });
         assert!(error.starts_with("an approximation finds the groups with the largest number"), "{error}");
     }
     let ascending = AggregationArguments { sum: &["bytes"], max: &[], sort: Some("+bytes"), ..approximate };
     assert!(wrong(ascending).starts_with("an approximation finds"));
+    parse(AggregationArguments { count: true, sort: Some("src,count,max(bytes)"), ..approximate });
 }
