@@ -11,9 +11,9 @@ use flowgate_names::query::{self, kind};
 
 use crate::{
     Context, QueryError, columns,
-    error::{nearest, quoted},
+    error::{Diagnostic, nearest, quoted},
     in_text,
-    lexer::{Unit, Wrong},
+    lexer::Unit,
     lower::{Lowering, Type},
     parser::{Id, NodeKind, Tree},
 };
@@ -75,10 +75,10 @@ impl AggregationArguments<'_> {
         let measures = parse_measures(self, context)?;
         let no_text = |wrong| in_text("", wrong);
         if self.top == Some(0) {
-            return Err(no_text(Wrong::new(0..0, "the number of groups that are shown is at least 1, and not 0")));
+            return Err(no_text(Diagnostic::new(0..0, "the number of groups that are shown is at least 1, and not 0")));
         }
         if self.max_groups == 0 {
-            return Err(no_text(Wrong::new(0..0, "the number of groups that are kept is at least 1, and not 0")));
+            return Err(no_text(Diagnostic::new(0..0, "the number of groups that are kept is at least 1, and not 0")));
         }
         let sorts = match self.sort {
             Some(sort) => parse_sorts(sort, &keys, &measures, context)?,
@@ -89,7 +89,7 @@ impl AggregationArguments<'_> {
         if self.approximate && !first.is_some_and(|sort| sort.descending && weighs(sort, &keys, &measures)) {
             return Err(in_text(
                 self.sort.unwrap_or_default(),
-                Wrong::new(
+                Diagnostic::new(
                     0..0,
                     "an approximation finds the groups with the largest number of flows or the largest sum",
                 )
@@ -129,10 +129,10 @@ pub fn parse_by(text: &str, context: &Context<'_>) -> Result<Vec<Key>, QueryErro
             let at = tree.node(*root).at.clone();
             let name = squeezed(tree.part(&at));
             if keys.len() == MOST {
-                return Err(Wrong::new(at, format!("there are more than {MOST} keys")));
+                return Err(Diagnostic::new(at, format!("there are more than {MOST} keys")));
             }
             if keys.iter().any(|key| key.name == name) {
-                return Err(Wrong::new(at, format!("{} is a key already", quoted(&name))));
+                return Err(Diagnostic::new(at, format!("{} is a key already", quoted(&name))));
             }
             keys.push(key(&lowering, *root, name)?);
         }
@@ -141,7 +141,7 @@ pub fn parse_by(text: &str, context: &Context<'_>) -> Result<Vec<Key>, QueryErro
     parsed().map_err(|wrong| in_text(text, wrong))
 }
 
-fn key(lowering: &Lowering<'_>, root: Id, name: String) -> Result<Key, Wrong> {
+fn key(lowering: &Lowering<'_>, root: Id, name: String) -> Result<Key, Diagnostic> {
     let (mut ipv4_prefix, mut ipv6_prefix) = (32, 128);
     let mut value = root;
     // An address that is divided by numbers: prefix lengths.
@@ -159,7 +159,7 @@ fn key(lowering: &Lowering<'_>, root: Id, name: String) -> Result<Key, Wrong> {
             match length.filter(|length| *length <= 128) {
                 Some(length) => lengths.push((length, node.at.clone())),
                 None => {
-                    return Err(Wrong::new(
+                    return Err(Diagnostic::new(
                         node.at.clone(),
                         format!("{} is not a prefix length", quoted(lowering.tree.part(&node.at))),
                     )
@@ -172,11 +172,11 @@ fn key(lowering: &Lowering<'_>, root: Id, name: String) -> Result<Key, Wrong> {
             [(length, _)] => ipv6_prefix = *length,
             [(four @ ..=32, _), (six, _)] => (ipv4_prefix, ipv6_prefix) = (*four, *six),
             [(_, at), _] => {
-                return Err(Wrong::new(at.clone(), "the prefix length of IPv4 is at most 32")
+                return Err(Diagnostic::new(at.clone(), "the prefix length of IPv4 is at most 32")
                     .hint("the first one is of IPv4, the second one of IPv6: src/24/64"));
             }
             [_, _, (_, at), ..] => {
-                return Err(Wrong::new(at.clone(), "there are prefix lengths of IPv4 and of IPv6 only"));
+                return Err(Diagnostic::new(at.clone(), "there are prefix lengths of IPv4 and of IPv6 only"));
             }
             [] => {}
         }
@@ -215,28 +215,31 @@ pub fn parse_measures(arguments: &AggregationArguments<'_>, context: &Context<'_
     Ok(measures)
 }
 
-fn of_function(function: u8, text: &str, context: &Context<'_>, measures: &mut Vec<Measure>) -> Result<(), Wrong> {
+fn of_function(function: u8, text: &str, context: &Context<'_>, measures: &mut Vec<Measure>) -> Result<(), Diagnostic> {
     let tree = Tree::list(text)?;
     let lowering = Lowering { tree: &tree, context, regexes: &Cell::new(0) };
     let word = function::NAMES.get(usize::from(function)).copied().unwrap_or_default();
     for root in &tree.roots {
         let at = tree.node(*root).at.clone();
         if measures.len() == MOST {
-            return Err(Wrong::new(at, format!("there are more than {MOST} measures")));
+            return Err(Diagnostic::new(at, format!("there are more than {MOST} measures")));
         }
         let (program, of) = columns::value(&lowering, *root)?;
         let name = format!("{word}({})", squeezed(tree.part(&at)));
         if measures.iter().any(|measure| measure.name == name) {
-            return Err(Wrong::new(at, format!("{} is a measure already", quoted(&name))));
+            return Err(Diagnostic::new(at, format!("{} is a measure already", quoted(&name))));
         }
         let numbers = matches!(of, kind::PLAIN | kind::BYTES | kind::SECONDS | kind::NANOSECONDS);
         if function != function::DISTINCT && Type::of_kind(of) != Type::Number {
             let what = if of == kind::ADDRESS { "an address" } else { "a text" };
-            return Err(Wrong::new(at.clone(), format!("{} is {what}; {word} is of numbers", quoted(tree.part(&at))))
-                .hint(format!("--distinct {}, or --by {}", tree.part(&at), tree.part(&at))));
+            return Err(Diagnostic::new(
+                at.clone(),
+                format!("{} is {what}; {word} is of numbers", quoted(tree.part(&at))),
+            )
+            .hint(format!("--distinct {}, or --by {}", tree.part(&at), tree.part(&at))));
         }
         if matches!(function, function::SUM | function::AVG) && !numbers && query::by_name(tree.part(&at)).is_some() {
-            return Err(Wrong::new(at.clone(), format!("a {word} of {} has no meaning", quoted(tree.part(&at))))
+            return Err(Diagnostic::new(at.clone(), format!("a {word} of {} has no meaning", quoted(tree.part(&at))))
                 .hint(format!("--distinct {}, or --by {}", tree.part(&at), tree.part(&at))));
         }
         let kind = match function {
@@ -269,11 +272,11 @@ fn parse_sorts(text: &str, keys: &[Key], measures: &[Measure], context: &Context
             };
             let name = squeezed(name.unwrap_or_default());
             if name.is_empty() {
-                return Err(Wrong::new(at, "the name of a key or of a measure is missing").hint("bytes, or -src"));
+                return Err(Diagnostic::new(at, "the name of a key or of a measure is missing").hint("bytes, or -src"));
             }
             let column = column(&name, &at, keys, measures, context)?;
             if sorts.iter().any(|sort| sort.column as usize == column) {
-                return Err(Wrong::new(at, format!("{} is in the order already", quoted(&name))));
+                return Err(Diagnostic::new(at, format!("{} is in the order already", quoted(&name))));
             }
             let descending = direction.unwrap_or(column >= keys.len());
             sorts.push(Sort { column: column as u32, descending });
@@ -310,7 +313,7 @@ fn column(
     keys: &[Key],
     measures: &[Measure],
     context: &Context<'_>,
-) -> Result<usize, Wrong> {
+) -> Result<usize, Diagnostic> {
     let all: Vec<&str> =
         keys.iter().map(|key| key.name.as_str()).chain(measures.iter().map(|measure| measure.name.as_str())).collect();
     if let Some(column) = all.iter().position(|known| *known == name) {
@@ -330,7 +333,7 @@ fn column(
     match found.as_slice() {
         [column] => Ok(*column),
         [] => {
-            let wrong = Wrong::new(at.clone(), format!("{} is neither a key nor a measure", quoted(name)));
+            let wrong = Diagnostic::new(at.clone(), format!("{} is neither a key nor a measure", quoted(name)));
             Err(match nearest(name, all.iter().copied()) {
                 Some(near) => wrong.hint(format!("did you mean `{near}`?")),
                 None if program.is_some() => {
@@ -341,7 +344,7 @@ fn column(
         }
         several => {
             let names: Vec<&str> = several.iter().filter_map(|column| all.get(*column).copied()).collect();
-            Err(Wrong::new(at.clone(), format!("{} may be {}", quoted(name), names.join(" or ")))
+            Err(Diagnostic::new(at.clone(), format!("{} may be {}", quoted(name), names.join(" or ")))
                 .hint("write it as it is called there"))
         }
     }

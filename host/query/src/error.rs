@@ -17,6 +17,23 @@ pub struct QueryError {
     pub hint: Option<String>,
 }
 
+/// What is wrong, where, and what would be right; the text is added at the end.
+pub(crate) struct Diagnostic {
+    pub(crate) at: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(at: Range<usize>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { at, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Diagnostic {
+        Diagnostic { hint: Some(hint.into()), ..self }
+    }
+}
+
 /// Columns of the line that are shown: so many before the place, and so many from there on.
 const BEFORE: usize = 50;
 const FROM: usize = 50;

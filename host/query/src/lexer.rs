@@ -7,7 +7,7 @@ use std::{
 
 use flowgate_base::units;
 
-use crate::error::quoted;
+use crate::error::{Diagnostic, quoted};
 
 /// A token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,23 +39,6 @@ pub(crate) enum Unit {
     Time,
 }
 
-/// What is wrong, where, and what would be right.
-pub(crate) struct Wrong {
-    pub(crate) at: Range<usize>,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
-
-impl Wrong {
-    pub(crate) fn new(at: Range<usize>, message: impl Into<String>) -> Wrong {
-        Wrong { at, message: message.into(), hint: None }
-    }
-
-    pub(crate) fn hint(self, hint: impl Into<String>) -> Wrong {
-        Wrong { hint: Some(hint.into()), ..self }
-    }
-}
-
 /// All signs, longer ones before those that they begin with.
 const SIGNS: [&str; 30] = [
     "==", "!=", "<=", ">=", "<<", ">>", "&&", "||", "..", "=~", "<", ">", "=", "!", "(", ")", "{", "}", "[", "]", ",",
@@ -63,7 +46,7 @@ const SIGNS: [&str; 30] = [
 ];
 
 /// Returns the token at the beginning of the text from `start` on, and its place.
-pub(crate) fn token(text: &str, start: usize) -> Result<(Token, Range<usize>), Wrong> {
+pub(crate) fn token(text: &str, start: usize) -> Result<(Token, Range<usize>), Diagnostic> {
     let rest = text.get(start..).unwrap_or_default();
     let start = start + (rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len());
     let rest = text.get(start..).unwrap_or_default();
@@ -88,7 +71,7 @@ pub(crate) fn token(text: &str, start: usize) -> Result<(Token, Range<usize>), W
     match SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
         Some(sign) => Ok((Token::Sign(sign), start..start + sign.len())),
         None => {
-            let wrong = Wrong::new(
+            let wrong = Diagnostic::new(
                 start..start + first.len_utf8(),
                 format!("unexpected character {}", quoted(first.encode_utf8(&mut [0; 4]))),
             );
@@ -133,7 +116,7 @@ fn address_run(rest: &str) -> &str {
 }
 
 /// Reads an address, and a prefix length that follows it at once.
-fn address(rest: &str, run: &str, start: usize) -> Result<(Token, Range<usize>), Wrong> {
+fn address(rest: &str, run: &str, start: usize) -> Result<(Token, Range<usize>), Diagnostic> {
     let parsed = if run.contains(':') {
         run.parse::<Ipv6Addr>().map(IpAddr::V6).ok()
     } else {
@@ -141,7 +124,7 @@ fn address(rest: &str, run: &str, start: usize) -> Result<(Token, Range<usize>),
     };
     let at = start..start + run.len();
     let Some(address) = parsed else {
-        return Err(Wrong::new(at, format!("{} is not an address", quoted(run))));
+        return Err(Diagnostic::new(at, format!("{} is not an address", quoted(run))));
     };
     // An IPv4 address in its mapped form is one: columns have all of them in this form.
     let mapped = matches!(address, IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
@@ -159,7 +142,7 @@ fn address(rest: &str, run: &str, start: usize) -> Result<(Token, Range<usize>),
     let less = if mapped { 96 } else { 0 };
     match length.parse::<u8>().ok().and_then(|length| length.checked_sub(less)).filter(|length| *length <= most) {
         Some(length) => Ok((Token::Network(address, length), at)),
-        None => Err(Wrong::new(
+        None => Err(Diagnostic::new(
             at.end - digits..at.end,
             format!("{} is not a prefix length of {}", quoted(length), if most == 32 { "IPv4" } else { "IPv6" }),
         )
@@ -168,7 +151,7 @@ fn address(rest: &str, run: &str, start: usize) -> Result<(Token, Range<usize>),
 }
 
 /// Reads a number, or an IPv4 address.
-fn number(rest: &str, start: usize) -> Result<(Token, Range<usize>), Wrong> {
+fn number(rest: &str, start: usize) -> Result<(Token, Range<usize>), Diagnostic> {
     let end = word(rest);
     let all = rest.get(..end).unwrap_or_default();
     if all.bytes().filter(|byte| *byte == b'.').count() == 3
@@ -183,7 +166,7 @@ fn number(rest: &str, start: usize) -> Result<(Token, Range<usize>), Wrong> {
         Some("0o") => 8,
         _ => 10,
     };
-    let wrong = |message: String| Wrong::new(at.clone(), message);
+    let wrong = |message: String| Diagnostic::new(at.clone(), message);
     if radix != 10 {
         let digits = all.get(2..).unwrap_or_default().replace('_', "");
         if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
@@ -239,14 +222,14 @@ fn number(rest: &str, start: usize) -> Result<(Token, Range<usize>), Wrong> {
     Err(not_a_number(all, at))
 }
 
-fn not_a_number(all: &str, at: Range<usize>) -> Wrong {
-    Wrong::new(at, format!("{} is not a number", quoted(all)))
+fn not_a_number(all: &str, at: Range<usize>) -> Diagnostic {
+    Diagnostic::new(at, format!("{} is not a number", quoted(all)))
         .hint("sizes have the units B, k, M, G, T, KiB, MiB, GiB, TiB, kB, MB, GB or TB; times have ms, s, m, h or d")
 }
 
 /// Finds the end of a string. The quotation mark at its beginning ends it, unless a backslash precedes it and the
 /// string is not raw.
-fn string(rest: &str, start: usize) -> Result<(Token, Range<usize>), Wrong> {
+fn string(rest: &str, start: usize) -> Result<(Token, Range<usize>), Diagnostic> {
     let (prefix, raw) = if rest.starts_with('r') { (2, true) } else { (1, false) };
     let mark = rest.as_bytes().get(prefix - 1).copied().unwrap_or_default();
     let mut escaped = false;
@@ -259,12 +242,12 @@ fn string(rest: &str, start: usize) -> Result<(Token, Range<usize>), Wrong> {
             escaped = true;
         }
     }
-    Err(Wrong::new(start..start + prefix, "the string is not closed")
+    Err(Diagnostic::new(start..start + prefix, "the string is not closed")
         .hint(format!("a `{}` is missing at its end", char::from(mark))))
 }
 
 /// Returns the content of a string at this place.
-pub(crate) fn content(text: &str, at: Range<usize>) -> Result<String, Wrong> {
+pub(crate) fn content(text: &str, at: Range<usize>) -> Result<String, Diagnostic> {
     let literal = text.get(at.clone()).unwrap_or_default();
     if let Some(raw) = literal.strip_prefix('r') {
         return Ok(raw.get(1..raw.len() - 1).unwrap_or_default().to_owned());
@@ -280,7 +263,7 @@ pub(crate) fn content(text: &str, at: Range<usize>) -> Result<String, Wrong> {
         let from = at.start + 1 + position;
         let wrong = |length: usize, message: &str| {
             let end = (from + length).min(at.end - 1);
-            Wrong::new(from..end, message)
+            Diagnostic::new(from..end, message)
                 .hint(r#"escapes are \\ \" \' \n \r \t \0 \xHH \u{HEX}; in r"..." a backslash is a backslash"#)
         };
         match letters.next().map(|(_, letter)| letter) {

@@ -53,7 +53,7 @@ pub use canonical::canonical;
 pub use context::Context;
 pub use error::QueryError;
 
-use lexer::Wrong;
+use error::Diagnostic;
 use lower::Lowering;
 use parser::Tree;
 
@@ -107,10 +107,13 @@ impl fmt::Display for Query {
 }
 
 /// Returns the program, if it needs no more columns than a plugin has.
-fn checked_program(operations: Vec<flowgate_model::Operation>, at: &std::ops::Range<usize>) -> Result<Program, Wrong> {
+fn checked_program(
+    operations: Vec<flowgate_model::Operation>,
+    at: &std::ops::Range<usize>,
+) -> Result<Program, Diagnostic> {
     let depth = lower::depth(&operations);
     if depth > MOST_COLUMNS {
-        return Err(Wrong::new(
+        return Err(Diagnostic::new(
             at.clone(),
             format!("the expression needs {depth} intermediate results at a time; at most {MOST_COLUMNS} are possible"),
         ));
@@ -119,8 +122,8 @@ fn checked_program(operations: Vec<flowgate_model::Operation>, at: &std::ops::Ra
 }
 
 /// Returns the error, with its text. Messages and hints have parts of the text, which are cleaned here.
-fn in_text(text: &str, wrong: Wrong) -> QueryError {
-    let Wrong { at, message, hint } = wrong;
+fn in_text(text: &str, wrong: Diagnostic) -> QueryError {
+    let Diagnostic { at, message, hint } = wrong;
     let cleaned = |text: String| line(text.as_bytes()).into_owned();
     QueryError { text: text.to_owned(), at, message: cleaned(message), hint: hint.map(cleaned) }
 }

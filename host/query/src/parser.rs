@@ -6,8 +6,8 @@
 use std::{net::IpAddr, ops::Range};
 
 use crate::{
-    error::quoted,
-    lexer::{self, Token, Unit, Wrong},
+    error::{Diagnostic, quoted},
+    lexer::{self, Token, Unit},
 };
 
 /// Greatest number of levels of nesting.
@@ -171,18 +171,18 @@ pub(crate) struct Tree<'t> {
 
 impl<'t> Tree<'t> {
     /// Parses a single expression.
-    pub(crate) fn expression(text: &'t str) -> Result<Tree<'t>, Wrong> {
+    pub(crate) fn expression(text: &'t str) -> Result<Tree<'t>, Diagnostic> {
         Self::parse(text, false)
     }
 
     /// Parses a list of expressions.
-    pub(crate) fn list(text: &'t str) -> Result<Tree<'t>, Wrong> {
+    pub(crate) fn list(text: &'t str) -> Result<Tree<'t>, Diagnostic> {
         Self::parse(text, true)
     }
 
-    fn parse(text: &'t str, list: bool) -> Result<Tree<'t>, Wrong> {
+    fn parse(text: &'t str, list: bool) -> Result<Tree<'t>, Diagnostic> {
         if text.len() > LONGEST {
-            return Err(Wrong::new(
+            return Err(Diagnostic::new(
                 0..0,
                 format!("the expression has {} bytes; at most {LONGEST} are accepted", text.len()),
             ));
@@ -234,7 +234,7 @@ struct Parser<'t> {
 }
 
 impl Parser<'_> {
-    fn advance(&mut self) -> Result<(), Wrong> {
+    fn advance(&mut self) -> Result<(), Diagnostic> {
         let next = lexer::token(self.tree.text, self.at.end)?;
         self.end = self.at.end;
         (self.token, self.at) = next;
@@ -249,7 +249,7 @@ impl Parser<'_> {
         matches!(self.token, Token::Sign(found) if found == sign)
     }
 
-    fn accept(&mut self, sign: &str) -> Result<bool, Wrong> {
+    fn accept(&mut self, sign: &str) -> Result<bool, Diagnostic> {
         let found = self.is(sign);
         if found {
             self.advance()?;
@@ -265,7 +265,7 @@ impl Parser<'_> {
         }
     }
 
-    fn push(&mut self, kind: NodeKind, at: Range<usize>, below: &[Id]) -> Result<Id, Wrong> {
+    fn push(&mut self, kind: NodeKind, at: Range<usize>, below: &[Id]) -> Result<Id, Diagnostic> {
         let height = 1 + below.iter().map(|id| self.tree.node(*id).height).max().unwrap_or(0);
         if height > DEEPEST {
             return Err(too_deep(at.start..at.start));
@@ -308,7 +308,7 @@ impl Parser<'_> {
     }
 
     /// Parses operands with operators of at least this precedence between them.
-    fn infix(&mut self, least: u8) -> Result<Id, Wrong> {
+    fn infix(&mut self, least: u8) -> Result<Id, Diagnostic> {
         let mut left = self.prefix(least)?;
         while let Some(operator) = self.operator() {
             let level = operator.level();
@@ -319,7 +319,7 @@ impl Parser<'_> {
             self.advance()?;
             if let Infix::NotIn = operator {
                 if self.word() != Some("in") {
-                    return Err(Wrong::new(operator_at, "unexpected `not`")
+                    return Err(Diagnostic::new(operator_at, "unexpected `not`")
                         .hint("`x not in {...}`, or `and not` between conditions"));
                 }
                 self.advance()?;
@@ -342,7 +342,7 @@ impl Parser<'_> {
         Ok(left)
     }
 
-    fn join(&mut self, operator: Infix, left: Id, right: Id) -> Result<Id, Wrong> {
+    fn join(&mut self, operator: Infix, left: Id, right: Id) -> Result<Id, Diagnostic> {
         let at = self.tree.node(left).at.start..self.tree.node(right).at.end;
         // A chain grows; its height is that of its highest operand.
         let high = 1 + self.tree.node(right).height;
@@ -377,17 +377,17 @@ impl Parser<'_> {
     }
 
     /// Parses what follows `in`.
-    fn set(&mut self, value: Id, negated: bool) -> Result<Id, Wrong> {
+    fn set(&mut self, value: Id, negated: bool) -> Result<Id, Diagnostic> {
         let mut members = Vec::new();
         let mut highest = value;
         let open = self.at.clone();
         let braces = self.accept("{")?;
         if braces && self.is("}") {
-            return Err(Wrong::new(open.start..self.at.end, "the set is empty")
+            return Err(Diagnostic::new(open.start..self.at.end, "the set is empty")
                 .hint("write its members between the braces: {80, 443, 8000..8999}"));
         }
         if self.is("(") || self.is("[") {
-            return Err(Wrong::new(open, "a set is in braces").hint("{80, 443, 8000..8999}"));
+            return Err(Diagnostic::new(open, "a set is in braces").hint("{80, 443, 8000..8999}"));
         }
         loop {
             let first = self.infix(level::BIT_OR)?;
@@ -404,8 +404,8 @@ impl Parser<'_> {
             if !self.accept(",")? {
                 if !self.is("}") {
                     return Err(match self.token {
-                        Token::End => Wrong::new(open, "the set is not closed").hint("a `}` is missing"),
-                        _ => Wrong::new(self.at.clone(), format!("unexpected {} in a set", self.found()))
+                        Token::End => Diagnostic::new(open, "the set is not closed").hint("a `}` is missing"),
+                        _ => Diagnostic::new(self.at.clone(), format!("unexpected {} in a set", self.found()))
                             .hint("a comma between members, `}` after the last"),
                     });
                 }
@@ -424,12 +424,12 @@ impl Parser<'_> {
     }
 
     /// Refuses `1 < x < 5`.
-    fn refuse_second_test(&mut self, left: Id) -> Result<(), Wrong> {
+    fn refuse_second_test(&mut self, left: Id) -> Result<(), Diagnostic> {
         let Some(operator) = self.operator().filter(|operator| operator.level() == level::TEST) else {
             return Ok(());
         };
         let sign = self.at.clone();
-        let wrong = Wrong::new(sign.clone(), format!("{} follows a comparison", self.found()));
+        let wrong = Diagnostic::new(sign.clone(), format!("{} follows a comparison", self.found()));
         let (Infix::Compare(second), NodeKind::Compare(first, low, middle)) = (operator, &self.tree.node(left).kind)
         else {
             return Err(wrong.hint("join conditions by `and` or `or`"));
@@ -458,7 +458,7 @@ impl Parser<'_> {
     }
 
     /// Parses prefixes and what they stand before.
-    fn prefix(&mut self, least: u8) -> Result<Id, Wrong> {
+    fn prefix(&mut self, least: u8) -> Result<Id, Diagnostic> {
         let at = self.at.clone();
         let kind: fn(Id) -> NodeKind = match self.token {
             Token::Sign("!") => NodeKind::Not,
@@ -470,7 +470,7 @@ impl Parser<'_> {
         self.open_one(&at)?;
         let not = matches!(kind(0), NodeKind::Not(_));
         if not && least > level::TEST {
-            return Err(Wrong::new(at, format!("unexpected {}", self.found()))
+            return Err(Diagnostic::new(at, format!("unexpected {}", self.found()))
                 .hint("`not` stands before a condition; bits are inverted by `~`"));
         }
         self.advance()?;
@@ -480,12 +480,12 @@ impl Parser<'_> {
         self.push(kind(operand), at, &[operand])
     }
 
-    fn open_one(&mut self, at: &Range<usize>) -> Result<(), Wrong> {
+    fn open_one(&mut self, at: &Range<usize>) -> Result<(), Diagnostic> {
         self.open += 1;
         if self.open > DEEPEST { Err(too_deep(at.clone())) } else { Ok(()) }
     }
 
-    fn primary(&mut self) -> Result<Id, Wrong> {
+    fn primary(&mut self) -> Result<Id, Diagnostic> {
         let at = self.at.clone();
         let kind = match self.token {
             Token::Number(number, unit) => NodeKind::Number(number, unit),
@@ -500,19 +500,21 @@ impl Parser<'_> {
         self.push(kind, at, &[])
     }
 
-    fn no_operand(&self) -> Wrong {
-        let wrong = Wrong::new(self.at.clone(), format!("a value is missing before {}", self.found()));
+    fn no_operand(&self) -> Diagnostic {
+        let wrong = Diagnostic::new(self.at.clone(), format!("a value is missing before {}", self.found()));
         match self.token {
-            Token::End if self.end == 0 => Wrong::new(self.at.clone(), "the expression is empty")
+            Token::End if self.end == 0 => Diagnostic::new(self.at.clone(), "the expression is empty")
                 .hint("for example: proto == tcp and dport in {80, 443}"),
-            Token::End => Wrong::new(self.at.clone(), "the expression ends where a value is missing"),
-            Token::Sign("=" | "=~") => Wrong::new(self.at.clone(), format!("unexpected {}", self.found())).hint("`==`"),
+            Token::End => Diagnostic::new(self.at.clone(), "the expression ends where a value is missing"),
+            Token::Sign("=" | "=~") => {
+                Diagnostic::new(self.at.clone(), format!("unexpected {}", self.found())).hint("`==`")
+            }
             Token::Sign("{") => wrong.hint("a set follows `in`: dport in {80, 443}"),
             _ => wrong,
         }
     }
 
-    fn parenthesis(&mut self) -> Result<Id, Wrong> {
+    fn parenthesis(&mut self) -> Result<Id, Diagnostic> {
         let open = self.at.clone();
         self.open_one(&open)?;
         self.advance()?;
@@ -527,19 +529,19 @@ impl Parser<'_> {
         Ok(inner)
     }
 
-    fn close(&mut self, open: &Range<usize>) -> Result<(), Wrong> {
+    fn close(&mut self, open: &Range<usize>) -> Result<(), Diagnostic> {
         if self.accept(")")? {
             return Ok(());
         }
         Err(match self.token {
-            Token::End => Wrong::new(open.clone(), "the parenthesis is not closed").hint("a `)` is missing"),
+            Token::End => Diagnostic::new(open.clone(), "the parenthesis is not closed").hint("a `)` is missing"),
             _ => self.after_expression(),
         })
     }
 
     /// Returns what is wrong with a token that follows an expression.
-    fn after_expression(&self) -> Wrong {
-        let wrong = Wrong::new(self.at.clone(), format!("unexpected {}", self.found()));
+    fn after_expression(&self) -> Diagnostic {
+        let wrong = Diagnostic::new(self.at.clone(), format!("unexpected {}", self.found()));
         match self.token {
             Token::Sign("=") => wrong.hint("`==` compares"),
             Token::Sign("=~") => wrong.hint("`matches` tests by a regular expression: helper matches \"^s\""),
@@ -564,7 +566,7 @@ impl Parser<'_> {
         }
     }
 
-    fn name(&mut self) -> Result<Id, Wrong> {
+    fn name(&mut self) -> Result<Id, Diagnostic> {
         let at = self.at.clone();
         let word = self.tree.part(&at);
         if matches!(word, "and" | "or" | "in" | "eq" | "ne" | "lt" | "le" | "gt" | "ge")
@@ -579,11 +581,11 @@ impl Parser<'_> {
             self.advance()?;
             let key = self.at.clone();
             if self.token != Token::Text {
-                return Err(Wrong::new(key, format!("unexpected {}", self.found())).hint("annotations[\"key\"]"));
+                return Err(Diagnostic::new(key, format!("unexpected {}", self.found())).hint("annotations[\"key\"]"));
             }
             self.advance()?;
             if !self.accept("]")? {
-                return Err(Wrong::new(self.at.clone(), format!("unexpected {}", self.found()))
+                return Err(Diagnostic::new(self.at.clone(), format!("unexpected {}", self.found()))
                     .hint("a `]` is missing after the key"));
             }
             return self.push(NodeKind::Annotation(key), at.start..self.end, &[]);
@@ -592,14 +594,14 @@ impl Parser<'_> {
             if function {
                 let hint = if is_label { "label(\"name\")" } else { "has(helper)" };
                 let name = if is_label { "label" } else { "has" };
-                return Err(Wrong::new(at, format!("`{name}` takes something in parentheses")).hint(hint));
+                return Err(Diagnostic::new(at, format!("`{name}` takes something in parentheses")).hint(hint));
             }
             return self.push(NodeKind::Name, at, &[]);
         }
         if !function {
             let name = quoted(self.tree.part(&at));
             return Err(
-                Wrong::new(at, format!("there is no function {name}")).hint("there are has(...) and label(...)")
+                Diagnostic::new(at, format!("there is no function {name}")).hint("there are has(...) and label(...)")
             );
         }
         let open = self.at.clone();
@@ -613,6 +615,6 @@ impl Parser<'_> {
     }
 }
 
-pub(crate) fn too_deep(at: Range<usize>) -> Wrong {
-    Wrong::new(at, format!("the expression is nested more than {DEEPEST} levels deep"))
+pub(crate) fn too_deep(at: Range<usize>) -> Diagnostic {
+    Diagnostic::new(at, format!("the expression is nested more than {DEEPEST} levels deep"))
 }
