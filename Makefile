@@ -20,6 +20,9 @@ PLUGIN := $(CARGO_TARGET_DIR)/wasm32-unknown-unknown/plugin/heavy_tcp.wasm
 # Programs that tests, benchmark and demo run, and the Debian packages that contain them.
 PROGRAMS := conntrack nft ip ping socat systemd-analyze tmux
 PACKAGES := conntrack nftables iproute2 iputils-ping socat systemd tmux
+# DuckDB answers the same questions as queries and aggregates.
+DUCKDB := $(CARGO_TARGET_DIR)/duckdb
+DUCKDB_VERSION := 1.4.2
 # promtool checks the metrics. Its package contains a server that would be started immediately, so only the program is
 # extracted.
 PROMTOOL_PACKAGE := prometheus
@@ -54,6 +57,17 @@ setup: ## install packages and compiler targets that the other targets need
 	    $(SUDO) apt-get update -q </dev/null; \
 	    apt-get download -q $(PROMTOOL_PACKAGE) </dev/null; \
 	    dpkg-deb --fsys-tarfile $(PROMTOOL_PACKAGE)_*.deb | $(SUDO) tar -x -C /usr/local --strip-components=2 ./usr/bin/promtool; \
+	}
+	@[ -f $(DUCKDB)/$(DUCKDB_VERSION) ] || { \
+	    echo "installing DuckDB $(DUCKDB_VERSION)"; \
+	    python3 -c 'import ensurepip' 2>/dev/null || { \
+	        command -v apt-get >/dev/null || { echo "not Debian: please install python3 with venv yourself" >&2; exit 1; }; \
+	        $(SUDO) apt-get update -q </dev/null; \
+	        $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv </dev/null; \
+	    }; \
+	    rm -rf $(DUCKDB) && python3 -m venv $(DUCKDB); \
+	    $(DUCKDB)/bin/pip install -q --disable-pip-version-check duckdb==$(DUCKDB_VERSION); \
+	    touch $(DUCKDB)/$(DUCKDB_VERSION); \
 	}
 	@rustup target add wasm32-unknown-unknown wasm32-wasip2
 

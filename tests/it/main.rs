@@ -15,6 +15,7 @@ mod metrics;
 mod namespaces;
 mod operations;
 mod policy;
+mod query;
 mod recording;
 mod run;
 mod scale;
