@@ -10,7 +10,7 @@ use flowgate_names::{
 };
 
 use crate::{
-    condition::{Condition, Set, bits, integer, is_ipv4, members},
+    condition::{Condition, Set, bits, integer, is_ipv6_range, members},
     lower::EVENTS,
     parser::{ARITHMETIC, Comparison},
 };
@@ -230,7 +230,7 @@ fn addresses(first: u128, last: u128) -> String {
         return address(first);
     }
     let host = first ^ last;
-    let family = if is_ipv4(first) { 96 } else { 0 };
+    let family = if is_ipv6_range((first, last)) { 0 } else { 96 };
     // A network: the last bits are all zeros in the first address and all ones in the last one.
     if host & host.wrapping_add(1) == 0 && first & host == 0 {
         return format!("{}/{}", address(first), host.leading_zeros() - family);

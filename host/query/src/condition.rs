@@ -61,21 +61,12 @@ pub(crate) fn is_ipv4(bits: u128) -> bool {
     bits > BELOW_MAPPED && bits < ABOVE_MAPPED
 }
 
-impl Set {
-    /// Appends addresses, without those that stand for IPv4 if the others are of IPv6.
-    pub(crate) fn push_addresses(ranges: &mut Vec<(u128, u128)>, first: u128, last: u128) {
-        if is_ipv4(first) && is_ipv4(last) {
-            ranges.push((first, last));
-            return;
-        }
-        if first <= BELOW_MAPPED {
-            ranges.push((first, last.min(BELOW_MAPPED)));
-        }
-        if last >= ABOVE_MAPPED {
-            ranges.push((first.max(ABOVE_MAPPED), last));
-        }
-    }
+/// Returns true if addresses are of IPv6: these contain the form in which those of IPv4 are kept.
+pub(crate) fn is_ipv6_range((first, last): (u128, u128)) -> bool {
+    !(is_ipv4(first) && is_ipv4(last))
+}
 
+impl Set {
     fn extend(&mut self, other: Set) {
         match (self, other) {
             (Set::Numbers(all), Set::Numbers(more)) => all.extend(more),
@@ -102,9 +93,11 @@ impl Set {
                 }
             }
             Set::Addresses(ranges) => {
-                let ranges = merged(ranges, |last, first| {
-                    is_ipv4(last) == is_ipv4(first) && last.checked_add(1).is_none_or(|next| next >= first)
-                });
+                // Those of IPv4 come first.
+                let (six, four): (Vec<_>, Vec<_>) = ranges.into_iter().partition(|range| is_ipv6_range(*range));
+                let reaches = |last: u128, first: u128| last.checked_add(1).is_none_or(|next| next >= first);
+                let mut ranges = merged(four, reaches);
+                ranges.extend(merged(six, reaches));
                 match ranges.as_slice() {
                     [(first, last)] if first == last => {
                         operations.extend([Operation::Address(address(*first)), Operation::Compare(0)]);

@@ -7,7 +7,7 @@
 use flowgate_model::{Masked, Network, Operation, Selection};
 use flowgate_names::{family, protocol, query};
 
-use crate::condition::{Condition, Set, address, bits, integer, is_ipv4, members};
+use crate::condition::{Condition, Set, address, bits, integer, is_ipv6_range, members};
 
 /// Mask of a layer-4 word.
 const WORD: u32 = 0xffff;
@@ -176,11 +176,14 @@ fn common_bits(one: Masked, other: Masked) -> Masked {
 /// Adds what a test of an address implies: the family, and the bits that all have in common.
 fn of_address(field: u32, test: &[Operation], selection: &mut Selection) {
     let Some(Set::Addresses(ranges)) = members(test) else { return };
-    let (Some((first, _)), Some((_, last))) = (ranges.first(), ranges.last()) else { return };
-    if ranges.iter().all(|(start, _)| is_ipv4(*start) == is_ipv4(*first)) {
-        selection.family = Some(if is_ipv4(*first) { family::IPV4 } else { family::IPV6 });
+    let firsts = ranges.iter().map(|(first, _)| *first).min();
+    let (Some(first), Some(last)) = (firsts, ranges.iter().map(|(_, last)| *last).max()) else { return };
+    match ranges.iter().filter(|range| is_ipv6_range(**range)).count() {
+        0 => selection.family = Some(family::IPV4),
+        six if six == ranges.len() => selection.family = Some(family::IPV6),
+        _ => {}
     }
-    // The ranges ascend: between the first and the last address are all of them.
+    // Between the first and the last address are all of them.
     let differs = first ^ last;
     let mask = if differs == 0 { u128::MAX } else { !(u128::MAX >> differs.leading_zeros()) };
     let network = Some(Network { value: address(first & mask), mask: address(mask) });

@@ -202,14 +202,25 @@ fn units_are_of_sizes_and_times() {
     }
 }
 
+/// Returns an address as a number.
+fn condition_bits(address: flowgate_model::Address) -> u128 {
+    u128::from(address.hi) << 64 | u128::from(address.lo)
+}
+
 #[test]
 fn addresses_of_both_families_are_told_apart() {
-    // Those of IPv4 are among those of IPv6, in their mapped form.
-    let Some(Operation::AddressIn(ranges)) = parse("src in ::/0").program.operations.pop() else { panic!("no set") };
-    let mapped = ipv4(0, 0, 0, 0).lo..=ipv4(255, 255, 255, 255).lo;
-    assert!(ranges.iter().all(|range| range.first.hi != 0 || range.last.hi != 0 || !mapped.contains(&range.first.lo)));
-    assert_eq!(ranges.len(), 2);
-    assert_eq!(parse("src in {::/0, 0.0.0.0/0}").program.operations.len(), 2);
+    // Those of IPv6 contain those of IPv4, in their mapped form.
+    let sets = |text: &str| match parse(text).program.operations.pop() {
+        Some(Operation::AddressIn(ranges)) => ranges
+            .into_iter()
+            .map(|range| (condition_bits(range.first), condition_bits(range.last)))
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let mapped = |bits: u128| 0xffff << 32 | bits;
+    assert_eq!(sets("src in ::/0"), [(0, u128::MAX)]);
+    assert_eq!(sets("src in {::/0, 0.0.0.0/0}"), [(mapped(0), mapped(0xffff_ffff)), (0, u128::MAX)]);
+    assert_eq!(sets("src in {::1..::2:0:0:0, 10.0.0.0/8, ::5}").len(), 2);
     assert_eq!(parse("src == ::ffff:10.0.0.1").program, parse("src == 10.0.0.1").program);
     assert_eq!(parse("src in ::ffff:10.0.0.0/104").program, parse("src in 10.0.0.0/8").program);
 }

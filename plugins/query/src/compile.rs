@@ -104,12 +104,8 @@ impl Stack {
                 let bits = |address: &flowgate_sdk::bindings::flowgate::conntrack::selector::Address| {
                     u128::from(address.hi) << 64 | u128::from(address.lo)
                 };
-                let set = AddressSet(ascending(ranges.iter().map(|range| (bits(&range.first), bits(&range.last))))?);
-                let required = match address {
-                    Address::Field(number) => fields::required(number).0,
-                    Address::Constant(_) => 0,
-                };
-                self.decide(all(required, 0, Node::AddressIn { address, set }), depth + 1)
+                let set = AddressSet::new(ranges.iter().map(|range| (bits(&range.first), bits(&range.last))))?;
+                self.decide(address_in(address, set), depth + 1)
             }
             Operation::TextIn(texts) => {
                 if texts.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -270,6 +266,15 @@ fn join(conditions: impl Iterator<Item = Node>) -> Node {
     Node::All { fields, classes, nodes }
 }
 
+/// Returns whether an address is in a set.
+fn address_in(address: Address, set: AddressSet) -> Node {
+    let required = match address {
+        Address::Field(number) => fields::required(number).0,
+        Address::Constant(_) => 0,
+    };
+    all(required, 0, Node::AddressIn { address, set })
+}
+
 /// Returns whether a number is in some ranges.
 fn number_in(number: Number, ranges: Vec<(i128, i128)>) -> Node {
     if let Number::Field(field) = number
@@ -296,22 +301,23 @@ fn compare(left: Value, right: Value, comparison: Comparison) -> Result<Node, St
                 Comparison::NotEqual => false,
                 _ => return Err("addresses can only be equal or not".into()),
             };
-            let required = |address: &Address| match address {
-                Address::Field(number) => fields::required(*number).0,
-                Address::Constant(_) => 0,
-            };
-            Ok(match (left, right) {
-                (Address::Field(field), Address::Constant(one)) | (Address::Constant(one), Address::Field(field))
-                    if equal =>
-                {
-                    let set = AddressSet(vec![(one, one)]);
-                    all(fields::required(field).0, 0, Node::AddressIn { address: Address::Field(field), set })
+            match (left, right) {
+                (address, Address::Constant(one)) | (Address::Constant(one), address) => {
+                    let inside = address_in(address.clone(), AddressSet::new([(one, one)])?);
+                    let present = |address: &Address| match address {
+                        Address::Field(field) if !fields::is_dynamic(*field) => {
+                            Node::All { fields: fields::required(*field).0, classes: 0, nodes: Vec::new() }
+                        }
+                        other => Node::Has(Value::Address(other.clone())),
+                    };
+                    Ok(if equal { inside } else { join([present(&address), Node::Not(Box::new(inside))].into_iter()) })
                 }
-                (left, right) => {
-                    let fields = required(&left) | required(&right);
-                    all(fields, 0, Node::SameAddress { left, right, equal })
+                (Address::Field(left), Address::Field(right)) => {
+                    let fields = fields::required(left).0 | fields::required(right).0;
+                    let (left, right) = (Address::Field(left), Address::Field(right));
+                    Ok(all(fields, 0, Node::SameAddress { left, right, equal }))
                 }
-            })
+            }
         }
         (Value::Text(left), Value::Text(right)) => Ok(Node::CompareTexts { left, right, comparison }),
         _ => Err("a comparison has values of different kinds".into()),

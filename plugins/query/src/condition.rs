@@ -197,7 +197,7 @@ impl Node {
             Node::AddressIn { address, set } => {
                 let column = address.column(batch);
                 column.presence.apply(batch, rows);
-                set.apply(rows, &column.hi, &column.lo);
+                set.apply(rows, &batch.family, &column.hi, &column.lo);
             }
             Node::SameAddress { left, right, equal } => {
                 let (left, right) = (left.column(batch), right.column(batch));

@@ -1,5 +1,7 @@
 //! Sets of numbers and addresses, as ascending ranges.
 
+use flowgate_sdk::family;
+
 /// A test of unsigned numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Test {
@@ -94,33 +96,58 @@ fn and<T: Copy + Default + Into<u64>>(rows: &mut [u8], values: &[T], test: impl 
 }
 
 /// A set of addresses: ranges of 128-bit numbers, ascending.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct AddressSet(pub Vec<(u128, u128)>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct AddressSet {
+    /// Of IPv4: the lower halves of the mapped form.
+    four: Vec<(u64, u64)>,
+    /// Of IPv6.
+    six: Vec<(u128, u128)>,
+}
+
+/// The upper part of the mapped form of IPv4: `::ffff:0:0/96`.
+const MAPPED: u128 = 0xffff;
 
 impl AddressSet {
-    /// Clears the bytes of rows whose address is not in the set.
-    pub(crate) fn apply(&self, rows: &mut [u8], hi: &[u64], lo: &[u64]) {
-        let half = |range: &(u128, u128)| (range.1 >> 64 == 0).then_some((range.0 as u64, range.1 as u64));
-        // IPv4: the upper half is 0.
-        if let Some(lower) = self.0.iter().map(half).collect::<Option<Vec<_>>>() {
-            if !hi.is_empty() {
-                and(rows, hi, |hi| hi == 0);
+    /// Returns the set of some ranges: those of IPv4 first, each ascending and without overlap.
+    pub(crate) fn new(ranges: impl IntoIterator<Item = (u128, u128)>) -> Result<Self, String> {
+        let mut set = AddressSet::default();
+        for (first, last) in ranges {
+            if first >> 32 == MAPPED && last >> 32 == MAPPED && set.six.is_empty() {
+                set.four.push((first as u64, last as u64));
+            } else {
+                set.six.push((first, last));
             }
-            let test = match lower.as_slice() {
-                [] => Test::Always(false),
-                [(first, last)] => Test::Range { first: *first, last: *last, inside: true },
-                _ => Test::Ranges(lower),
-            };
-            return test.apply(rows, lo);
         }
-        for (row, keep) in rows.iter_mut().enumerate().filter(|(_, keep)| **keep != 0) {
-            let at = |halves: &[u64]| halves.get(row).copied().unwrap_or_default();
-            *keep = u8::from(self.contains(u128::from(at(hi)) << 64 | u128::from(at(lo))));
+        fn sound<T: Ord>(ranges: &[(T, T)]) -> bool {
+            ranges.iter().all(|(first, last)| first <= last) && ranges.windows(2).all(|pair| pair[0].1 < pair[1].0)
         }
+        if sound(&set.four) && sound(&set.six) { Ok(set) } else { Err("the ranges of a set do not ascend".into()) }
     }
 
-    fn contains(&self, address: u128) -> bool {
-        let next = self.0.partition_point(|&(first, _)| first <= address);
-        next.checked_sub(1).is_some_and(|index| address <= self.0[index].1)
+    /// Clears the bytes of rows whose address is not in the set.
+    pub(crate) fn apply(&self, rows: &mut [u8], families: &[u8], hi: &[u64], lo: &[u64]) {
+        if self.six.is_empty() {
+            return self.apply_four(rows, families, lo);
+        }
+        let mut four = rows.to_vec();
+        self.apply_four(&mut four, families, lo);
+        and(rows, families, |family| family == u64::from(family::IPV6));
+        for (row, keep) in rows.iter_mut().enumerate().filter(|(_, keep)| **keep != 0) {
+            let at = |halves: &[u64]| halves.get(row).copied().unwrap_or_default();
+            let address = u128::from(at(hi)) << 64 | u128::from(at(lo));
+            let next = self.six.partition_point(|&(first, _)| first <= address);
+            *keep = u8::from(next.checked_sub(1).is_some_and(|index| address <= self.six[index].1));
+        }
+        rows.iter_mut().zip(&four).for_each(|(row, four)| *row |= four);
+    }
+
+    fn apply_four(&self, rows: &mut [u8], families: &[u8], lo: &[u64]) {
+        let test = match self.four.as_slice() {
+            [] => Test::Always(false),
+            [(first, last)] => Test::Range { first: *first, last: *last, inside: true },
+            ranges => Test::Ranges(ranges.to_vec()),
+        };
+        and(rows, families, |family| family == u64::from(family::IPV4));
+        test.apply(rows, lo);
     }
 }

@@ -201,7 +201,7 @@ const WORDS: &[&str] = &["", "ftp", "tftp", "f", "tcp", "ESTABLISHED", "ipv4", "
 /// Interprets a program for one row.
 fn interpret(operations: &[Operation], row: &Row) -> Value {
     let mut stack: Vec<Value> = Vec::new();
-    for operation in operations {
+    for (index, operation) in operations.iter().enumerate() {
         let value = match operation {
             Operation::Field(number) => read(*number, row),
             Operation::Annotation(key) => {
@@ -220,6 +220,17 @@ fn interpret(operations: &[Operation], row: &Row) -> Value {
             Operation::Complement => Value::Number(pop(&mut stack).map(|value| !value)),
             Operation::Compare(code) => {
                 let (right, left) = (stack.pop().unwrap(), stack.pop().unwrap());
+                // A constant is of one family.
+                let constant = operations[..index].iter().rev().take(2).find_map(|operation| match operation {
+                    Operation::Address(address) => Some(bits(address)),
+                    _ => None,
+                });
+                if let (Value::Address(left), Value::Address(right), Some(constant)) = (&left, &right, constant) {
+                    let other = if *left == Some(constant) { right } else { left };
+                    let equal = other.is_some_and(|other| member(constant, constant, other, row.family));
+                    stack.push(Value::Truth(other.is_some() && (equal == (*code == 0))));
+                    continue;
+                }
                 let order = match (left, right) {
                     (Value::Number(left), Value::Number(right)) => left.zip(right).map(|(l, r)| l.cmp(&r)),
                     (Value::Address(left), Value::Address(right)) => left.zip(right).map(|(l, r)| l.cmp(&r)),
@@ -242,7 +253,8 @@ fn interpret(operations: &[Operation], row: &Row) -> Value {
             }
             Operation::AddressIn(ranges) => {
                 let Some(Value::Address(value)) = stack.pop() else { panic!() };
-                let within = |value: u128| ranges.iter().any(|r| (bits(&r.first)..=bits(&r.last)).contains(&value));
+                let within =
+                    |value: u128| ranges.iter().any(|r| member(bits(&r.first), bits(&r.last), value, row.family));
                 Value::Truth(value.is_some_and(within))
             }
             Operation::TextIn(texts) => tested(&mut stack, |text| texts.iter().any(|of| of.as_bytes() == text)),
@@ -276,6 +288,12 @@ fn interpret(operations: &[Operation], row: &Row) -> Value {
     }
     assert_eq!(stack.len(), 1);
     stack.pop().unwrap()
+}
+
+/// Returns true if an address of a flow of a family is in a range, which is of IPv4 or of IPv6.
+fn member(first: u128, last: u128, address: u128, of: u8) -> bool {
+    let four = first >> 32 == 0xffff && last >> 32 == 0xffff;
+    of == if four { family::IPV4 } else { family::IPV6 } && (first..=last).contains(&address)
 }
 
 fn pop(stack: &mut Vec<Value>) -> Option<i128> {
@@ -447,8 +465,10 @@ impl Maker<'_> {
             9 | 10 => {
                 self.address();
                 let ranges = self.ranges(|maker| addresses(maker.random));
+                let four = |(first, last): &(u128, u128)| first >> 32 == 0xffff && last >> 32 == 0xffff;
+                let (four, six): (Vec<_>, Vec<_>) = ranges.into_iter().partition(four);
                 let range = |(first, last)| AddressRange { first: address(first), last: address(last) };
-                Operation::AddressIn(ranges.into_iter().map(range).collect())
+                Operation::AddressIn(four.into_iter().chain(six).map(range).collect())
             }
             11 => {
                 self.text();

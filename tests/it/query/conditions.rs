@@ -53,6 +53,11 @@ fn a_thousand_random_conditions_agree_with_duckdb() {
         let mut duckdb = DuckDb::with(&file);
         let all = duckdb.ids("TRUE");
         assert!(all.len() > 400, "{}", all.len());
+        let missing = || {
+            let live = ids(&flowgate().must(&["-L", "-o", "json"]));
+            all.iter().filter(|id| live.binary_search(id).is_err()).copied().collect::<Vec<u64>>()
+        };
+        assert!(missing().is_empty(), "{:?}", missing());
         let mut random = Random::new(seed);
         let (mut some, mut narrowed) = (0, BTreeSet::new());
         for round in 0..CONDITIONS {
@@ -66,7 +71,11 @@ fn a_thousand_random_conditions_agree_with_duckdb() {
                 let differs = |id: &&u64| found.binary_search(id).is_ok() != expected.binary_search(id).is_ok();
                 let other = all.iter().find(differs);
                 let flow = other.map(|id| text.lines().find(|line| line.contains(&format!("\"id\":{id},"))));
-                assert!(found == expected, "{of}, FLOWGATE_SEED={seed}\n{condition:#?}\n{flow:#?}");
+                assert!(
+                    found == expected,
+                    "{of}, missing {:?}, FLOWGATE_SEED={seed}\n{condition:#?}\n{flow:#?}",
+                    missing()
+                );
             };
             same(&live, "live");
             if round % 4 == 0 {
@@ -75,11 +84,12 @@ fn a_thousand_random_conditions_agree_with_duckdb() {
                 let explained = flowgate().must(&[&words[..], &["--explain"]].concat());
                 let explained: Value = serde_json::from_str(&explained).unwrap();
                 let conditions = explained["selector"].as_array().unwrap();
-                let checked = conditions.iter().filter(|condition| condition["kernel"] == true);
-                narrowed.extend(checked.map(|condition| condition["name"].to_string()));
+                let checked = conditions.iter().filter(|condition| condition["by"] == "kernel");
+                narrowed.extend(checked.map(|condition| condition["condition"].to_string()));
             }
             some += usize::from(!expected.is_empty() && expected.len() < all.len());
         }
+        assert!(narrowed.len() >= 3, "{narrowed:?}");
         assert!(some > CONDITIONS / 3, "{some} conditions told flows apart");
         println!("{some} of {CONDITIONS} conditions told flows apart; the kernel checked {narrowed:?}");
     });

@@ -131,12 +131,17 @@ impl Generator<'_> {
         if depth == 0 || self.random.chance(1, 2) {
             let (name, column, values) = self.one(NUMBERS);
             if self.random.chance(1, 4) {
-                let value = self.one(values) & 0xffff;
+                // Not 0, by which a division would be an error, and a value of every field.
+                let value = (self.one(values) & 0xff) | 1;
                 return (value.to_string(), format!("{value}::HUGEINT"));
             }
             return (name.to_owned(), Self::column(column));
         }
         let ((left, left_sql), (right, right_sql)) = (self.number(depth - 1), self.number(depth - 1));
+        // Constants are computed before, and may be an error.
+        if !left.contains(char::is_alphabetic) && !right.contains(char::is_alphabetic) {
+            return (left, left_sql);
+        }
         let (operator, sql) = self.one(&[("+", "+"), ("*", "*"), ("/", "//"), ("%", "%"), ("&", "&"), ("|", "|")]);
         (format!("({left} {operator} {right})"), format!("({left_sql} {sql} {right_sql})"))
     }

@@ -36,7 +36,8 @@ def number(address):
     if address is None:
         return None
     address = ipaddress.ip_address(address)
-    return int(address) + (0xFFFF << 32 if address.version == 4 else 0)
+    # As text: numbers of more than 64 bits are bound as floating-point numbers.
+    return str(int(address) + (0xFFFF << 32 if address.version == 4 else 0))
 
 
 database = duckdb.connect()

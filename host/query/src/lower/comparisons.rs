@@ -202,7 +202,7 @@ impl Lowering<'_> {
                     )
                     .hint(format!("{right}/{length}")));
                 }
-                Set::push_addresses(&mut addresses, from, to);
+                addresses.push((from, to));
                 continue;
             }
             let from = self.member(*first, hint, shape)?;
@@ -237,7 +237,7 @@ impl Lowering<'_> {
                     if from > to {
                         return Err(backwards());
                     }
-                    Set::push_addresses(&mut addresses, from, to);
+                    addresses.push((from, to));
                 }
                 _ => return Err(Diagnostic::new(at, "texts have no ranges")),
             }
