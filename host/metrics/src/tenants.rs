@@ -21,7 +21,8 @@ const OTHER: &str = "other";
 pub const STATES: [&str; 4] = ["running", "paused", "quarantined", "ended"];
 
 /// The states of a tenant's worker.
-pub const WORKER_STATES: [&str; 6] = ["starting", "ready", "running", "draining", "restarting", "ended"];
+pub const WORKER_STATES: [&str; 8] =
+    ["starting", "ready", "running", "draining", "revoked", "restarting", "killed", "ended"];
 
 /// The metrics of a tenant. Values that only grow are counted from the start of the service, across reloads and
 /// restarts.
@@ -322,7 +323,7 @@ mod tests {
             events: 5,
             waiting: 6,
             refusals: BTreeMap::from([("gone", 7)]),
-            workers: [0, 0, 1, 0, 0, 0],
+            workers: [0, 0, 1, 0, 0, 0, 0, 0],
             worker_restarts: 2,
             worker_nanoseconds: 1_500_000_000,
             worker_ends: BTreeMap::from([("overuse", 3)]),

@@ -7,7 +7,7 @@
 //!
 //! * [`setup`] is what a worker is given at its start.
 //! * [`protocol`] is what crosses the channels; a [`Link`] is one end of a channel with its sequence numbers.
-//! * [`serve`] is the worker itself.
+//! * [`serve`] is the worker itself. It also tries plugins for commands: it only starts them, or does a job with them.
 
 mod link;
 mod process;
@@ -15,4 +15,4 @@ pub mod protocol;
 pub mod setup;
 
 pub use link::{Link, LinkError};
-pub use process::serve;
+pub use process::{DoJob, serve};

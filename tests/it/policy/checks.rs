@@ -1,6 +1,9 @@
 //! `policy check` and `policy explain`: no root, no kernel.
 
-use super::*;
+use super::{
+    compiling::{below, status},
+    *,
+};
 
 fn with_policy(text: &str, body: impl FnOnce(&str)) {
     let directory = tempfile::tempdir().unwrap();
@@ -113,4 +116,62 @@ fn the_pipelines_of_a_policy_are_explained() {
         let outcome = flowgate().run(&["run", path, "--dry-run"]);
         assert_eq!(outcome.status, 1, "{}", outcome.errors());
     });
+}
+
+/// `policy check` and `plugin test` start plugins in processes that have nothing, and their own has no code of them.
+#[test]
+fn what_is_checked_or_tested_runs_in_a_worker() {
+    let directory = tempfile::tempdir().unwrap();
+    let plugin = plugins::built("hostile");
+    let (path, digest) = (plugin.display().to_string(), plugins::digest(&plugin));
+    let policy = format!(
+        "[audit]\npath = \"/nowhere/audit\"\n[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\n\
+         file = \"{path}\"\nsha256 = \"{digest}\"\noptions = {{ do = \"loop\", when = \"configure\" }}\n\
+         limits = {{ start-up = \"3s\" }}\n"
+    );
+    let suite = "[[case]]\nname = \"endless\"\nflows = \"flows.txt\"\nerror = \"ran longer than\"\n\
+                 options = { do = \"loop\", when = \"configure\" }\n";
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    fs::write(at("policy.toml"), policy).unwrap();
+    fs::write(at("test.toml"), suite).unwrap();
+    fs::write(
+        at("flows.txt"),
+        "udp 17 29 src=10.1.0.5 dst=192.0.2.1 sport=4000 dport=53 src=192.0.2.1 dst=10.1.0.5 sport=53 dport=4000\n",
+    )
+    .unwrap();
+    let (file, place) = (at("policy.toml"), directory.path().display().to_string());
+    let lines = [vec!["policy", "check", &file], vec!["plugin", "test", "--plugin", &path, &place]];
+    let said = ["policy.toml:8:8: plugin blue:hostile: ran longer than", "1 passed, 0 failed"];
+    for (words, said) in lines.iter().zip(said) {
+        let mut running = Background::start(&flowgate(), words);
+        let own = running.process().as_raw();
+        let mut worker = None;
+        until_or_explain(
+            "a worker runs the plugin",
+            || {
+                let below = below(own);
+                let named =
+                    below.into_iter().filter(|(_, (_, name))| name == "flowgate-worker").map(|(number, _)| number);
+                // Both filters: that for loading code, and that for running it.
+                let filters = status(own, "Seccomp_filters").parse::<u32>().unwrap_or_default();
+                worker = named.into_iter().find(|number| {
+                    // The service's own filter is not inherited: the spawner was forked before.
+                    status(*number, "Seccomp_filters").parse::<u32>().is_ok_and(|count| count > filters)
+                });
+                worker.is_some() || !running.runs()
+            },
+            || format!("{words:?}"),
+        );
+        let worker = worker.unwrap_or_else(|| panic!("{words:?}: no worker was seen"));
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(status(worker, set), "0000000000000000", "{set}");
+        }
+        let maps = fs::read_to_string(format!("/proc/{own}/maps")).unwrap();
+        let executable = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().contains('x'));
+        let foreign: Vec<&str> = executable.filter(|line| !line.contains('/') && !line.contains('[')).collect();
+        assert!(foreign.is_empty(), "{words:?}: {foreign:#?}");
+        until_or_explain("it ends", || !running.runs(), || format!("{words:?}"));
+        let (output, errors) = (running.output(), running.errors());
+        assert!(format!("{output}{errors}").contains(said), "{words:?}: {output}{errors}");
+    }
 }

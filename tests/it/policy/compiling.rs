@@ -8,20 +8,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use flowgate_test_support::wasm::{self, NOTHING, id, items, number, section};
+use flowgate_test_support::bombs;
 
 use super::{
     service::{flow, output, tenant},
     *,
 };
 
-/// Returns a valid plugin with code that takes a compiler seconds and some 400 MiB: the maximum that is accepted.
+/// Returns a plugin that is expensive to compile.
 fn heavy() -> Vec<u8> {
-    let sound = fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap();
-    let loops = [&[1, 1, 0x7f][..], &[0x03, 0x40, 0x0b].repeat(3_900), &[0x0b]].concat();
-    let functions = section(id::FUNCTIONS, &[number(4), vec![0; 4]].concat());
-    let bodies = wasm::code([&loops[..], &loops, &loops, &loops]);
-    wasm::with_module(&sound, &[items(id::TYPES, 1, NOTHING), functions, bodies], 0)
+    bombs::heavy(&fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap())
 }
 
 /// Writes a plugin that is expensive to compile into this directory, and returns its keys.
@@ -72,7 +68,7 @@ fn compilers(process: i32) -> Vec<i32> {
 }
 
 /// Returns a field of a process's status; empty once the process has ended.
-fn status(process: i32, field: &str) -> String {
+pub(super) fn status(process: i32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_default();
     line.trim().to_owned()

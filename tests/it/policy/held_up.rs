@@ -3,7 +3,10 @@
 use std::{
     io::{PipeReader, PipeWriter, Read as _, Write as _},
     net::TcpListener,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     sync::{Arc, Mutex},
     thread,
 };
@@ -160,5 +163,23 @@ fn sinks_that_nobody_reads_hold_up_their_own_tenant_at_most() {
         serving.until("blue goes on", || output(&serving, "blue").contains("sport=1000 "));
         assert_eq!(end(serving), 0);
         drop(reader);
+    });
+}
+
+/// A client reads no more than the maximum length of an answer.
+#[test]
+fn an_answer_without_an_end_is_not_read_to_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::io::Write as _;
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(&[b' '; 1 << 16]).is_ok() {}
+        });
+        let outcome = flowgate().run(&["policy", "status", "--socket", path.to_str().unwrap()]);
+        assert_eq!(outcome.status, 1, "{}", outcome.errors());
+        assert!(outcome.errors().contains("its answer is longer than 16 MiB"), "{}", outcome.errors());
     });
 }

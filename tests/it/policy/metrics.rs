@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Returns the metrics.
-fn scrape(serving: &Serving) -> String {
+pub(super) fn scrape(serving: &Serving) -> String {
     let mut stream = UnixStream::connect(serving.directory.join("metrics")).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -22,7 +22,7 @@ fn scrape(serving: &Serving) -> String {
 }
 
 /// Returns the value of a metric, by its name and labels as in the text.
-fn value(text: &str, metric: &str) -> f64 {
+pub(super) fn value(text: &str, metric: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("flowgate_{metric} ")));
     line.unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().unwrap()
 }

@@ -1,5 +1,7 @@
 //! The processes that run the plugins of tenants, as the operator sees them: their states, restarts and ends.
 
+use std::thread;
+
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -7,7 +9,10 @@ use nix::{
 
 use super::{
     compiling::below,
+    metrics::{scrape, value},
+    revoking::{drained, held_up},
     service::{flow, output, tenant},
+    starting::stuck,
     *,
 };
 
@@ -45,7 +50,6 @@ fn the_end_of_a_worker_is_told_and_it_is_started_again() {
         if modules.split(',').any(|module| module.trim() == "landlock") {
             assert!(isolation["landlock"].as_u64() > Some(0), "{before}");
         }
-        assert!(serving.audited("action", "worker-started").is_empty(), "only those after the first are recorded");
 
         let all = workers(&serving);
         assert_eq!(all.len(), 2, "one for each tenant");
@@ -66,7 +70,7 @@ fn the_end_of_a_worker_is_told_and_it_is_started_again() {
                 lines
             };
             let (ended, started) = (of("worker-ended"), of("worker-started"));
-            assert!(ended.len() == 1 && started.len() == 1, "{ended:?} {started:?}");
+            assert!(ended.len() == 1 && started.len() == 2, "{ended:?} {started:?}");
             assert_eq!((&ended[0]["code"], &ended[0]["stage"]), (&"signal".into(), &"service".into()));
             assert!(ended[0]["reason"].as_str().unwrap().starts_with("SIGKILL"), "{ended:?}");
             assert_eq!((&started[0]["reason"], &started[0]["code"]), (&Value::Null, &Value::Null));
@@ -98,10 +102,112 @@ fn a_quarantine_kills_the_worker() {
         assert_eq!(workers(&serving).len(), 1);
         assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
         serving.until("its worker has gone", || workers(&serving).is_empty());
-        serving.until("its end is known", || status(&serving)["tenants"][0]["worker"]["state"] == "ended");
+        serving.until("its end is known", || status(&serving)["tenants"][0]["worker"]["state"] == "killed");
         let killed = serving.audited("action", "worker-killed");
         assert!(killed.len() == 1 && killed[0]["code"] == "order", "{killed:?}");
         assert_eq!(status(&serving)["tenants"][0]["worker"]["last-end"]["code"], "order");
+        serving.end();
+    });
+}
+
+/// Returns the states of the workers of `blue` as the status says them, each with its generation, and as the metrics do.
+fn states(serving: &Serving) -> (Vec<(u64, String)>, Vec<String>) {
+    let status = status(serving);
+    let blue = status["tenants"].as_array().unwrap().iter().find(|tenant| tenant["tenant"] == "blue").unwrap();
+    let others = blue["worker"]["others"].as_array().cloned().unwrap_or_default();
+    let one = |generation: &Value, worker: &Value| {
+        (generation.as_u64().unwrap(), worker["state"].as_str().unwrap().to_owned())
+    };
+    let told = std::iter::once(one(&blue["generation"], &blue["worker"]))
+        .chain(others.iter().map(|other| one(&other["generation"], other)))
+        .collect();
+    let text = scrape(serving);
+    let metric = |state: &str| value(&text, &format!("tenant_workers{{tenant=\"blue\",state=\"{state}\"}}"));
+    let all = ["starting", "ready", "running", "draining", "revoked", "restarting", "killed", "ended"];
+    (told, all.into_iter().filter(|state| metric(state) > 0.0).map(str::to_owned).collect())
+}
+
+/// Starts the service on the existing file, with metrics.
+fn launch(namespace: &Namespace) -> Serving {
+    let address = format!("unix:{}", namespace.directory().join("metrics").display());
+    let serving = Serving::launch(namespace, &flowgate(), &["--metrics", &address]);
+    serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+    serving
+}
+
+/// Returns the life of the workers of `blue` of a generation, as the audit tells it.
+fn life(serving: &Serving, generation: u64) -> Vec<String> {
+    let mut lines = serving.audited("tenant", "blue");
+    lines.retain(|line| line["generation"] == generation && line["stage"] == "service");
+    lines.iter().filter_map(|line| line["action"].as_str()?.strip_prefix("worker-").map(str::to_owned)).collect()
+}
+
+/// Status, audit and metrics tell each state of a worker from its start to its end.
+#[test]
+fn each_state_of_a_worker_is_told() {
+    Namespace::run(|namespace| {
+        policy(namespace, &tenant("blue", 7, "", ""));
+        let serving = launch(namespace);
+        assert_eq!(states(&serving), (vec![(1, "running".into())], vec!["running".into()]));
+        // The next one is ready until it is known whether the other tenant starts.
+        policy(namespace, &(tenant("blue", 7, "", "") + &stuck(namespace, "4s")));
+        let mut seen = Vec::new();
+        thread::scope(|scope| {
+            let reload = scope.spawn(|| serving.ask(&["reload"]));
+            while !reload.is_finished() {
+                seen.push(states(&serving));
+            }
+            assert_eq!(reload.join().unwrap().status, 0);
+        });
+        for state in ["starting", "ready"] {
+            let told = vec![(1, "running".to_owned()), (2, state.to_owned())];
+            let is_told = |(status, metrics): &(Vec<_>, Vec<String>)| {
+                *status == told && metrics.iter().any(|metric| metric == state)
+            };
+            assert!(seen.iter().any(is_told), "{state}: {seen:#?}");
+        }
+        serving.until("the first has finished", || {
+            states(&serving) == (vec![(2, "running".into())], vec!["running".into()])
+        });
+        assert_eq!(life(&serving, 1), ["started", "ready", "running", "revoked", "finished"]);
+        serving.until("a quarantine kills it", || {
+            assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
+            states(&serving) == (vec![(2, "killed".into())], vec!["killed".into()])
+        });
+        assert_eq!(life(&serving, 2), ["started", "ready", "running", "killed"]);
+        serving.end();
+    });
+}
+
+/// One that has been replaced, or whose service ends, is told while it processes what is left.
+#[test]
+fn a_worker_that_is_replaced_or_drains_is_told() {
+    Namespace::run(|namespace| {
+        let (serving, pipe) = held_up(namespace, "60s", launch);
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        let (told, metrics) = states(&serving);
+        assert_eq!(told, [(2, "running".into()), (1, "revoked".into())]);
+        assert_eq!(metrics, ["running", "revoked"]);
+        assert!(serving.ask(&["status"]).text().contains("\n  worker of generation 1: revoked\n"));
+        assert_eq!(life(&serving, 1).last().unwrap(), "revoked");
+        serving.until("it has finished", || {
+            drained(&pipe);
+            states(&serving).0 == [(2, "running".into())]
+        });
+        assert_eq!(life(&serving, 1).last().unwrap(), "finished");
+        serving.end();
+    });
+    Namespace::run(|namespace| {
+        let (serving, pipe) = held_up(namespace, "60s", launch);
+        serving.signal(Signal::SIGTERM);
+        serving.until("it drains", || life(&serving, 1).last().unwrap() == "draining");
+        assert_eq!(states(&serving), (vec![(1, "draining".into())], vec!["draining".into()]));
+        let refused = serving.ask(&["reload"]);
+        assert!(refused.status == 1 && refused.errors().contains("the service ends"), "{}", refused.errors());
+        serving.until("it has finished", || {
+            drained(&pipe);
+            life(&serving, 1).last().unwrap() == "finished"
+        });
         serving.end();
     });
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test helper reports
 
 pub mod background;
+pub mod bombs;
 pub mod built;
 pub mod dying;
 pub mod entries;
@@ -28,4 +29,4 @@ pub use limit::Limit;
 pub use namespace::Namespace;
 pub use program::{Outcome, Program, conntrack, words};
 pub use random::Random;
-pub use wait::{until, until_or_explain};
+pub use wait::{PATIENCE, until, until_or_explain, until_within};

@@ -17,11 +17,19 @@ pub fn until(what: &str, holds: impl FnMut() -> bool) {
 ///
 /// # Panics
 /// The same as for [`until`].
-pub fn until_or_explain(what: &str, mut holds: impl FnMut() -> bool, explain: impl FnOnce() -> String) {
-    let end = Instant::now() + PATIENCE;
+pub fn until_or_explain(what: &str, holds: impl FnMut() -> bool, explain: impl FnOnce() -> String) {
+    until_within(PATIENCE, what, holds, explain);
+}
+
+/// The same as [`until_or_explain`] with another time limit, for what takes very many steps.
+///
+/// # Panics
+/// If it does not hold within this time.
+pub fn until_within(time: Duration, what: &str, mut holds: impl FnMut() -> bool, explain: impl FnOnce() -> String) {
+    let end = Instant::now() + time;
     while !holds() {
         if Instant::now() >= end {
-            panic!("not within {PATIENCE:?}: {what}\n{}", explain());
+            panic!("not within {time:?}: {what}\n{}", explain());
         }
         std::thread::sleep(Duration::from_millis(5));
     }

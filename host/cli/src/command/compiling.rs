@@ -95,7 +95,7 @@ pub(super) fn has_ended() -> bool {
 pub fn work(role: Role) -> u8 {
     match role {
         Role::Compiler => compiler::serve(),
-        Role::Worker => flowgate_worker::serve(),
+        Role::Worker => flowgate_worker::serve(super::plugin::do_job),
     }
 }
 

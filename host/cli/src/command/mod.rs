@@ -34,6 +34,7 @@ mod standard_error;
 pub mod table;
 mod tables;
 mod top;
+mod worker;
 
 use context::{Context, loader, long_name, serve_metrics, tell_address, tell_execution};
 

@@ -21,10 +21,11 @@ use flowgate_base::{TokenBucket, Warnings, text::of_panic};
 use flowgate_isolation::Role;
 use flowgate_model::{EventGroups, Flows};
 use flowgate_pipeline::{
-    Tally,
+    LoadedSpec, Tally,
     counters::Counters,
     load::{SpecPart, SpecProblems},
     loader::{PluginLoader, ProblemPlace, Purpose, RemoteHost},
+    sink::Sink as _,
 };
 use flowgate_privileges::sandbox;
 use flowgate_runtime::{Execution, LoadError, PluginEngine};
@@ -45,9 +46,12 @@ const NO_SETUP: u8 = 2;
 /// Exit status of a process whose pipeline has failed.
 const FAILED: u8 = 3;
 
-/// Runs the plugins of a tenant in this process, and returns its exit status.
+/// Does the job of a setup with its plugins, whose code has been loaded, and returns the answer.
+pub type DoJob = fn(&PluginLoader, &Setup, &[u8]) -> Vec<u8>;
+
+/// Runs the plugins of a tenant in this process, or does the job of its setup, and returns the exit status.
 #[must_use]
-pub fn serve() -> u8 {
+pub fn serve(do_job: DoJob) -> u8 {
     let Ok((calls, others)) = Role::Worker.descriptors(2) else { return NO_SETUP };
     let Ok([events, file]) = <[_; 2]>::try_from(others) else { return NO_SETUP };
     let Ok(events) = flowgate_isolation::Channel::from_descriptor(events) else { return NO_SETUP };
@@ -68,7 +72,7 @@ pub fn serve() -> u8 {
             return NO_SETUP;
         }
     };
-    let run = AssertUnwindSafe(|| run(&setup, file, &owner, Link::new(events), landlock));
+    let run = AssertUnwindSafe(|| run(&setup, file, &owner, Link::new(events), landlock, do_job));
     let reason = match panic::catch_unwind(run) {
         Ok(Ok(())) => return 0,
         Ok(Err(reason)) => reason,
@@ -79,7 +83,14 @@ pub fn serve() -> u8 {
 }
 
 /// Runs the pipeline to its end.
-fn run(setup: &Setup, mut file: File, owner: &Arc<Owner>, events: Link, landlock: Option<u32>) -> Result<(), String> {
+fn run(
+    setup: &Setup,
+    mut file: File,
+    owner: &Arc<Owner>,
+    events: Link,
+    landlock: Option<u32>,
+    do_job: DoJob,
+) -> Result<(), String> {
     owner.name_plugins(setup.plugins.iter().map(|plugin| plugin.name.clone()).collect());
     let engine = PluginEngine::of_code(Execution::elsewhere(setup.interpreted, setup.checked));
     let mut code = HashMap::new();
@@ -114,10 +125,19 @@ fn run(setup: &Setup, mut file: File, owner: &Arc<Owner>, events: Link, landlock
     let states = setup.plugins.iter().map(|plugin| (plugin.name.clone(), plugin.state.clone())).collect();
     let host = RemoteHost { code, states: RefCell::new(states), receiver: owner.clone(), opened: RefCell::default() };
     let loader = PluginLoader::remote(engine, setup.labels(), setup.offsets(), host);
+    if let Some(job) = &setup.job {
+        let answer = do_job(&loader, setup, job);
+        RemoteOutput(owner.clone()).write(&answer).map_err(|error| error.to_string())?;
+        owner.report(&Report::Finished);
+        return Ok(());
+    }
     let loaded = setup.spec().load(&loader, Purpose::Run).map_err(|problems| {
         report_problems(owner, problems);
         "the plugins have not been started".to_string()
     })?;
+    if setup.check {
+        report_ungranted(owner, &loaded);
+    }
     let budget = Arc::new(Mutex::new(TokenBucket::per_second(setup.time)));
     let loaded = loaded.map_stages(|stage| stage.within(budget.clone()));
     let stats = loaded.user_stages().map(|stage| stage.stats().clone()).collect();
@@ -140,6 +160,9 @@ fn run(setup: &Setup, mut file: File, owner: &Arc<Owner>, events: Link, landlock
         .with_budget(budget)
         .with_table(EventGroups::ALL, move || RemoteTable(table.clone()));
     owner.report(&Report::Ready);
+    if setup.check {
+        return Ok(());
+    }
     let change = |plugin: &str, key: &[u8], value: Option<Vec<u8>>| {
         let opened = loader.remote_host().map(|host| host.opened.borrow());
         if let Some(state) = opened.as_ref().and_then(|opened| opened.get(plugin)) {
@@ -167,6 +190,15 @@ fn report_problems(owner: &Owner, problems: SpecProblems) {
         };
         let what = problem.error.to_string();
         owner.report(&Report::Problem { part, place: problem.error.place(), what: &what });
+    }
+}
+
+/// Reports the grants that plugins would use and do not have.
+fn report_ungranted(owner: &Owner, loaded: &LoadedSpec) {
+    for (index, plugin) in (0u16..).zip(&loaded.stage_plugins) {
+        for grant in &plugin.ungranted {
+            owner.report(&Report::Output(&[&index.to_ne_bytes(), grant.as_bytes()].concat()));
+        }
     }
 }
 

@@ -46,6 +46,11 @@ pub struct Setup {
     pub time: u64,
     /// Number of actions of a call for which requests are made.
     pub actions: usize,
+    /// True if the plugins are only started. The worker then also reports the grants that each would use and does not
+    /// have, as output: the number of the plugin and the grant.
+    pub check: bool,
+    /// What the worker does instead of running the pipeline.
+    pub job: Option<Vec<u8>>,
 }
 
 /// A plugin.
@@ -310,7 +315,7 @@ fn values(options: &[(String, String)]) -> Vec<OptionValue> {
     options.iter().map(|(name, value)| OptionValue::new(name, value)).collect()
 }
 
-structure!(Setup { build, batch, plugins, format, labels, offsets, interpreted, checked, time, actions });
+structure!(Setup { build, batch, plugins, format, labels, offsets, interpreted, checked, time, actions, check, job });
 structure!(PluginSetup { file, name, digest, options, grants, limits, state, code });
 structure!(FormatSetup { name, options, labels });
 structure!(GrantsSetup {
@@ -376,7 +381,7 @@ mod tests {
                 &[UtcOffset { since: -1, offset: 3600 }],
             );
             setup.plugins[1].state = [(vec![0xff], vec![0, 1])].into();
-            setup.time = 11;
+            (setup.time, setup.check, setup.job) = (11, true, Some(vec![1, 0, 255]));
             let bytes = setup.write(&[b"first".as_slice(), b"second one"]);
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
@@ -385,6 +390,7 @@ mod tests {
             assert_eq!(format!("{:?}", read.spec()), format!("{spec:?}"));
             assert_eq!((read.plugins[0].option("name"), read.plugins[0].option("x")), (Some("value \u{e9}"), None));
             assert_eq!((read.labels().len(), read.offsets()[0].since, read.time), (1, -1, 11));
+            assert_eq!((read.check, read.job.as_deref()), (true, Some(&[1, 0, 255][..])));
             assert_eq!(read.plugins[1].state, setup.plugins[1].state);
             assert_eq!(read.plugins[0].read_code(&mut file).unwrap(), b"first");
             assert_eq!(read.plugins[1].read_code(&mut file).unwrap(), b"second one");

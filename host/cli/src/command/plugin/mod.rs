@@ -1,7 +1,8 @@
 //! `plugin`: tools for authors of plugins.
 //!
 //! * `new` creates a project from the templates that the binary contains.
-//! * `test` runs the cases of a `test.toml` (`suite`) with the real component (`trial`), without the kernel.
+//! * `test` runs the cases of a `test.toml` (`suite`) with the real component (`trial`), each in a worker, without the
+//!   kernel.
 //! * `inspect` describes a file and starts it.
 //! * `bench` measures a plugin.
 //! * `run` is `replay` with a plugin.
@@ -18,6 +19,7 @@ mod test;
 mod trial;
 
 pub use error::ToolError;
+pub(super) use trial::do_job;
 
 use super::{CommandError, Context, Exit, replay};
 use crate::args::PluginCommand;

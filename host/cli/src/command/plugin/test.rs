@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use super::{
@@ -11,12 +10,11 @@ use super::{
     error::ToolError,
     report::{CaseReport, Reporter, Verdict},
     suite::{Case, Expected, Suite},
-    trial,
+    trial::TriedPlugin,
 };
 use crate::args::Report;
 use flowgate_base::files;
-use flowgate_pipeline::{loader::PluginLoader, sink::Sink};
-use flowgate_runtime::{Cache, PluginComponent};
+use flowgate_pipeline::sink::Sink;
 
 /// Options of the subcommand.
 pub(super) struct TestOptions<'a> {
@@ -53,14 +51,11 @@ fn suite(options: &TestOptions<'_>, directory: &Path, reporter: &mut Reporter<'_
         (None, Some(file)) => file.clone(),
         (None, None) => found(directory)?,
     };
-    let engine = super::super::compiling::engine(Cache::of_environment())?;
-    let loader = PluginLoader::in_utc(suite.labels.clone())?.on_engine(engine);
-    super::super::tell_execution(loader.engine())?;
-    let component = Rc::new(PluginComponent::open(loader.engine(), &file)?);
+    let plugin = TriedPlugin::compile(&file)?;
     reporter.suite(&suite.directory, &file)?;
     let cases = suite.cases.iter().filter(|case| options.case.is_none_or(|text| case.name.contains(text)));
     for case in cases {
-        let verdict = match case_of(&loader, &component, &suite, case, options.bless) {
+        let verdict = match case_of(&plugin, &suite, case, options.bless) {
             Ok(verdict) => verdict,
             Err(error) => Verdict::Failed { message: error.to_string(), expected: None },
         };
@@ -70,14 +65,8 @@ fn suite(options: &TestOptions<'_>, directory: &Path, reporter: &mut Reporter<'_
 }
 
 /// Runs a case and compares its output.
-fn case_of(
-    loader: &PluginLoader,
-    component: &Rc<PluginComponent>,
-    suite: &Suite,
-    case: &Case,
-    bless: bool,
-) -> Result<Verdict, ToolError> {
-    let result = trial::run(loader, component, &suite.labels, case).map_err(|error| error.to_string());
+fn case_of(plugin: &TriedPlugin, suite: &Suite, case: &Case, bless: bool) -> Result<Verdict, ToolError> {
+    let result = plugin.run(&suite.labels, case);
     let failed = |message: String| Ok(Verdict::Failed { message, expected: None });
     let transcript = match (&case.expected, result) {
         (Expected::Error(expected), Err(said)) if said.contains(expected.as_str()) => return Ok(Verdict::Passed),

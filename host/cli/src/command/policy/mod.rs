@@ -30,6 +30,7 @@ use flowgate_policy::{
     control::{AskError, ControlRequest, TenantOrder},
 };
 use flowgate_privileges::PrivilegesError;
+use flowgate_runtime::Cache;
 
 /// An error of a subcommand of `policy`.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,7 @@ pub enum PolicyError {
 }
 
 pub(super) use audit::audit;
+pub(super) use service::WorkerProcess;
 pub(super) use service::run as serve;
 
 /// True if the content of a file describes tenants.
@@ -217,20 +219,18 @@ pub(super) fn explain(
     Ok(Exit::Success)
 }
 
-/// Checks the content of a policy file and its plugins, and prints the mistakes.
+/// Checks the content of a policy file and its plugins, and prints the mistakes. The plugins are started as the service
+/// starts them, in a worker for each tenant.
 pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     let (policy, mut mistakes, mut notes) = Policy::of_bytes(file, content);
-    let loader = super::loader(policy.labels.labels(), true, true)?;
+    let engine = super::compiling::engine(Cache::of_environment())?;
+    super::tell_execution(&engine)?;
     for tenant in &policy.tenants {
-        match load::load(&policy.text, tenant, &loader, Purpose::Inspect) {
-            Ok(loaded) => notes.extend(load::notes(&policy.text, tenant, &loaded)),
+        match load::start(&policy, tenant, &engine) {
+            Ok(found) => notes.extend(found),
             Err(found) => mistakes.extend(found),
         }
-        for sink in &tenant.sinks {
-            if let Some(problem) = sink.spec.problem() {
-                mistakes.push(policy.text.diagnostic(sink.offset, problem));
-            }
-        }
+        mistakes.extend(load::outputs(&policy, tenant));
     }
     // The directories of the audit are created by the package or the unit, possibly on another machine.
     if policy.audit.path.parent().is_some_and(Path::is_dir)

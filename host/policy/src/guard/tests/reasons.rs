@@ -48,7 +48,9 @@ fn each_reason_has_a_distinct_word_and_a_test() {
         include_str!("updates.rs"),
         include_str!("../../../../../tests/it/policy/attacks.toml"),
         include_str!("../../../../../tests/it/policy/attacks.rs"),
-        include_str!("../../../../../tests/it/policy/hostile.rs")
+        include_str!("../../../../../tests/it/policy/recording.rs"),
+        include_str!("../../../../../tests/it/policy/revoking.rs"),
+        include_str!("../../../../../tests/it/policy/shares.rs")
     );
     for word in words {
         assert!(tests.contains(&format!("\"{word}\"")), "no test has the reason `{word}`");

@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     super::PolicyError,
-    Service,
+    Inner, Service,
     dispatch::{self, DesiredState},
     tenant::RunningTenant,
     watch::Watch,
@@ -86,11 +86,11 @@ impl ControlServer {
     }
 
     /// Answers requests until the service ends.
-    pub(super) fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
+    pub(super) fn serve(&self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
         let rest = service.notifier.rest().unwrap_or(LOOK);
         let look = |server: &Self| rest.min(if server.peers.borrow().is_empty() { LOOK } else { GLANCE });
         let mut tidied = Instant::now();
-        while !service.stop.wait(look(&self)) {
+        while !service.stop.wait(look(self)) {
             let asked = reload.swap(false, Ordering::AcqRel);
             let changed = service.follows_changes() && watch.settled(Instant::now()) && service.has_news();
             if asked || changed {
@@ -109,8 +109,8 @@ impl ControlServer {
     }
 
     /// Reads requests, sends answers without blocking, and feeds the watchdog. `meanwhile` is called while tenants are
-    /// being started for a request; `None` if tenants are already being started.
-    fn attend(&self, service: &Service, meanwhile: Option<&dyn Fn()>) {
+    /// being started for a request; `None` if no tenant can be started now.
+    pub(super) fn attend(&self, service: &Service, meanwhile: Option<&dyn Fn()>) {
         for _ in 0..CONNECTIONS {
             let Ok((stream, _)) = self.listener.accept() else { break };
             let mut peers = self.peers.borrow_mut();
@@ -195,7 +195,7 @@ fn answer(
         ControlRequest::Status { tenant } => status(service, tenant.as_deref()).map(ControlResult::Status),
         ControlRequest::Reload { without } => {
             let without: Vec<String> = without.into_iter().collect();
-            service.reload(&without, meanwhile.ok_or_else(busy)?).map(ControlResult::Errors)
+            service.reload(&without, meanwhile.ok_or_else(|| busy(service))?).map(ControlResult::Errors)
         }
         ControlRequest::Pause(order) => {
             obey(&order, DesiredState::Pause, service, meanwhile).map(ControlResult::Tenants)
@@ -231,9 +231,14 @@ enum ControlResult {
     Errors(Vec<String>),
 }
 
-/// Returns the errors for a request that would start tenants while others are being started.
-fn busy() -> Vec<String> {
-    vec!["tenants are being started; ask again when that is over".into()]
+/// Returns the errors for a request that would start tenants while others are being started, or the service ends.
+fn busy(service: &Service) -> Vec<String> {
+    let why = if service.stop.is_stopped() {
+        "the service ends: its tenants process what is left"
+    } else {
+        "tenants are being started; ask again when that is over"
+    };
+    vec![why.into()]
 }
 
 fn no_tenant(name: &str) -> Vec<String> {
@@ -244,11 +249,18 @@ fn no_tenant(name: &str) -> Vec<String> {
 fn status(service: &Service, tenant: Option<&str>) -> Result<Vec<TenantStatus>, Vec<String>> {
     let inner = service.lock();
     let named = inner.tenants.iter().filter(|running| tenant.is_none_or(|name| running.name == name));
-    let found: Vec<TenantStatus> = named.map(RunningTenant::status).collect();
+    let found: Vec<TenantStatus> = named.map(|running| status_of(&inner, running)).collect();
     match tenant {
         Some(name) if found.is_empty() => Err(no_tenant(name)),
         _ => Ok(found),
     }
+}
+
+/// Returns the state of a tenant, with its workers in other generations.
+fn status_of(inner: &Inner, running: &RunningTenant) -> TenantStatus {
+    let mut status = running.status();
+    status.worker.others = inner.other_workers(&running.name);
+    status
 }
 
 /// Carries out an order for a tenant and records it. Returns the state of the tenant afterwards.
@@ -260,7 +272,7 @@ fn obey(
 ) -> Result<Vec<TenantStatus>, Vec<String>> {
     let name = &order.tenant;
     if desired == DesiredState::Run && service.lock().needs_start(name) {
-        service.restart(name, meanwhile.ok_or_else(busy)?).inspect_err(|errors| {
+        service.restart(name, meanwhile.ok_or_else(|| busy(service))?).inspect_err(|errors| {
             errors.iter().for_each(|error| report::line(error));
         })?;
     }
@@ -296,7 +308,7 @@ fn obey(
         }
     };
     service.audit.service(inner.generation, name, command, order.reason.as_deref().map(clean));
-    Ok(vec![running.status()])
+    Ok(vec![status_of(&inner, running)])
 }
 
 /// Sends a request to a running service and prints the answer.

@@ -2,7 +2,7 @@
 
 use super::{Inner, RunningTenant};
 use flowgate_metrics::{PolicyMetrics, TenantMetrics};
-use flowgate_policy::audit::Audit;
+use flowgate_policy::{audit::Audit, control::WorkerState};
 
 impl Inner {
     /// Returns the current metrics.
@@ -16,6 +16,10 @@ impl Inner {
                     // Its worker is there beside the new one.
                     metrics.workers.iter_mut().zip(before.workers).for_each(|(sum, more)| *sum += more);
                 }
+            }
+            for coming in self.coming.iter().filter(|coming| coming.name == running.name) {
+                let state = coming.worker().state;
+                metrics.workers.iter_mut().zip(WorkerState::ALL).for_each(|(sum, of)| *sum += u64::from(of == state));
             }
             if let Some(past) = self.past.get(&running.name) {
                 metrics.add(past);

@@ -25,7 +25,8 @@ use flowgate_netlink::namespace;
 use flowgate_pipeline::stats::{Health, Shared, StageStats};
 use flowgate_policy::{
     Policy, Tenant,
-    control::{TenantState, TenantStatus, WorkerEnd, WorkerEndReport, WorkerState, WorkerStatus},
+    audit::Audit,
+    control::{OtherWorker, TenantState, TenantStatus, WorkerEnd, WorkerEndReport, WorkerState, WorkerStatus},
     delivery::{Queue, gather_time},
 };
 
@@ -111,9 +112,21 @@ impl TenantRecord {
         (worker.state, worker.restarts) = (WorkerState::Restarting, worker.restarts + 1);
     }
 
+    /// Returns the state of the worker of a tenant with this recipient.
+    fn worker_state(&self, recipient: &Recipient) -> WorkerState {
+        match self.worker().state {
+            WorkerState::Killed => WorkerState::Killed,
+            _ if self.finished.load(Ordering::Acquire) => WorkerState::Ended,
+            WorkerState::Running if recipient.is_superseded() => WorkerState::Revoked,
+            WorkerState::Running if recipient.queue.is_closed() => WorkerState::Draining,
+            state => state,
+        }
+    }
+
     /// Records the end of a worker that did not finish.
     pub(super) fn worker_ended(&self, end: WorkerEnd, reason: &str) {
         let mut worker = self.worker();
+        worker.state = end.state();
         *worker.ends.entry(end).or_default() += 1;
         worker.last_end = Some(WorkerEndReport { code: end, reason: reason.into() });
     }
@@ -282,6 +295,13 @@ impl RunningTenant {
         *self.record.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
     }
 
+    /// Records in the audit that the tenant's worker has got to this state, if it has one.
+    pub(super) fn record_state(&self, state: WorkerState, audit: &Audit) {
+        if let Some(action) = state.action().filter(|_| !self.finished()) {
+            audit.service(self.record.generation, &self.name, action, None);
+        }
+    }
+
     /// Ends the tenant if it has been replaced and its time is over.
     pub(super) fn end_if_late(&self) {
         let until = &mut *self.record.until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,22 +346,27 @@ impl RunningTenant {
         }
     }
 
-    /// Returns the state of the tenant's workers.
+    /// Returns the state of the tenant's workers, without those of other generations.
     fn worker(&self) -> WorkerStatus {
+        let state = self.record.worker_state(&self.recipient);
         let worker = self.record.worker();
-        let state = match worker.state {
-            _ if self.finished() => WorkerState::Ended,
-            WorkerState::Running if self.recipient.is_superseded() || self.recipient.queue.is_closed() => {
-                WorkerState::Draining
-            }
-            state => state,
-        };
         WorkerStatus {
             state,
             restarts: worker.restarts,
             nanoseconds: self.record.worker_time.load(Ordering::Relaxed),
             last_end: worker.last_end.clone(),
+            others: Vec::new(),
         }
+    }
+
+    /// Returns what tells the state of the tenant's worker while another thread starts it.
+    pub(super) fn observer(&self) -> WorkerObserver {
+        WorkerObserver { name: self.name.clone(), recipient: self.recipient.clone(), record: self.record.clone() }
+    }
+
+    /// Returns the tenant's worker as one of another generation.
+    pub(super) fn as_other(&self) -> OtherWorker {
+        OtherWorker { generation: self.record.generation, state: self.record.worker_state(&self.recipient) }
     }
 
     /// Returns the metrics of the tenant, except for those of the audit.
@@ -398,6 +423,21 @@ impl RunningTenant {
             worker: self.worker(),
             plugins: stages.iter().map(|stage| stage.lock().clone().into()).collect(),
         }
+    }
+}
+
+/// Tells the state of a tenant's worker that is being started.
+pub(super) struct WorkerObserver {
+    /// Name of the tenant.
+    pub name: String,
+    recipient: Arc<Recipient>,
+    record: Arc<TenantRecord>,
+}
+
+impl WorkerObserver {
+    /// Returns the worker.
+    pub(super) fn worker(&self) -> OtherWorker {
+        OtherWorker { generation: self.record.generation, state: self.record.worker_state(&self.recipient) }
     }
 }
 

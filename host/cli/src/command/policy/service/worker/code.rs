@@ -12,13 +12,12 @@ use flowgate_runtime::{LoadError, PluginComponent, PluginEngine, compiler::seale
 ///
 /// # Errors
 /// All problems, with their places in the policy.
-pub(super) fn compile(
+pub(in crate::command) fn compile(
     text: &SourceText,
     tenant: &Tenant,
     engine: &PluginEngine,
     trusted: bool,
 ) -> Result<Vec<File>, Vec<Diagnostic>> {
-    let engine = engine.of_owner(&tenant.name);
     let mut code = Vec::new();
     let mut problems = Vec::new();
     for plugin in &tenant.plugins {

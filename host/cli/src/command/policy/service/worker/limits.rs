@@ -15,7 +15,7 @@ const SPACE: u64 = 4 << 30;
 const MEMORIES: u64 = 4;
 
 /// Returns the limits of a worker for a tenant, whose compiled code has this many bytes.
-pub(super) fn limits(tenant: &Tenant, code: u64) -> Limits {
+pub(in crate::command) fn limits(tenant: &Tenant, code: u64) -> Limits {
     let of = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
     let instances = tenant.plugins.iter().map(|plugin| plugin.plugin.limits.instance);
     let (mut plugins, mut largest) = (0u64, 0);

@@ -23,7 +23,11 @@ use super::{
     ending::TenantEnd,
     tenant::{TenantRecord, title},
 };
-use crate::command::report::{self, CommandError};
+use crate::command::{
+    policy::load,
+    report::{self, CommandError},
+};
+pub(in crate::command) use code::compile;
 use flowgate_base::{Backoff, TokenBucket, Warnings, clock::now, text::clean};
 use flowgate_config::Diagnostic;
 use flowgate_model::{Flows, OnError, field};
@@ -42,6 +46,9 @@ use flowgate_policy::{
 };
 use flowgate_runtime::{Execution, PluginEngine};
 use flowgate_worker::protocol::Part;
+pub(in crate::command) use limits::limits;
+pub(in crate::command) use process::WorkerProcess;
+
 use process::Cause;
 use services::Services;
 use session::{Session, SessionEnd};
@@ -102,7 +109,8 @@ impl Job {
 
     fn work(&self, tell: Tell<'_>) -> Result<(), CommandError> {
         let (policy, tenant) = (&self.policy, &self.tenant);
-        let compiled = code::compile(&policy.text, tenant, &self.engine, true);
+        let engine = self.engine.of_owner(&tenant.name);
+        let compiled = code::compile(&policy.text, tenant, &engine, true);
         let opened = compiled.and_then(|code| {
             Services::open(policy, tenant, &self.states, self.record.generation).map(|services| (code, services))
         });
@@ -120,18 +128,23 @@ impl Job {
         loop {
             self.recipient.queue.resume();
             let first = !begun;
-            let started = || {
-                self.record.set_worker(WorkerState::Ready);
+            let ready = || {
+                self.enter(WorkerState::Ready);
                 if first {
                     tell(Ok(()));
-                } else {
-                    self.audit.service(self.record.generation, &tenant.name, "worker-started", None);
                 }
             };
-            let end = Session::run(self, &code, &mut services, &mut sink, &started);
+            let end = Session::run(self, &code, &mut services, &mut sink, &ready);
             begun |= self.record.has_begun();
             let cause = match end {
-                SessionEnd::Finished => break,
+                SessionEnd::Finished if begun => {
+                    self.audit.service(self.record.generation, &tenant.name, "worker-finished", None);
+                    break;
+                }
+                SessionEnd::Finished => {
+                    self.record_end(&Cause::new(WorkerEnd::Order, "its generation does not take over"));
+                    break;
+                }
                 SessionEnd::Ordered(cause) => {
                     self.record_end(&cause);
                     break;
@@ -163,7 +176,7 @@ impl Job {
                 // Stored code may be from a machine with another processor.
                 if !compiled_anew {
                     compiled_anew = true;
-                    if let Ok(anew) = code::compile(&policy.text, tenant, &self.engine, false) {
+                    if let Ok(anew) = code::compile(&policy.text, tenant, &engine, false) {
                         code = anew;
                         self.record.restart_worker();
                         continue;
@@ -184,6 +197,19 @@ impl Job {
         }
         services.save_all(&self.warnings());
         Ok(sink.finish()?)
+    }
+
+    /// Sets the state of the worker, and records it in the audit.
+    fn enter(&self, state: WorkerState) {
+        self.record.set_worker(state);
+        self.record_state(state);
+    }
+
+    /// Records in the audit that the worker has got to this state.
+    fn record_state(&self, state: WorkerState) {
+        if let Some(action) = state.action() {
+            self.audit.service(self.record.generation, &self.tenant.name, action, None);
+        }
     }
 
     /// Records the end of a worker that did not finish.
@@ -233,15 +259,7 @@ impl Job {
 
     /// Returns a problem that a worker reports, with its place in the policy.
     fn problem(&self, part: Part, place: &ProblemPlace, what: &str) -> Diagnostic {
-        let (text, what) = (&self.policy.text, clean(what));
-        let plugin = match part {
-            Part::Plugin(index) => self.tenant.plugins.get(usize::from(index)),
-            Part::Pipeline => None,
-        };
-        match plugin {
-            Some(plugin) => plugin.plugin.diagnostic_at(text, &plugin.options, Some(plugin.digest.offset), place, what),
-            None => text.diagnostic(self.tenant.offset, what),
-        }
+        load::problem(&self.policy.text, &self.tenant, part, place, what)
     }
 
     /// Waits before the next worker is started. Returns false if none is to be started any more.

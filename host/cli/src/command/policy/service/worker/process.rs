@@ -22,7 +22,7 @@ const REPORTS: usize = 256 << 10;
 const END: Duration = Duration::from_secs(5);
 
 /// A worker's process and its channels.
-pub(super) struct WorkerProcess {
+pub(in crate::command) struct WorkerProcess {
     pub calls: Link,
     pub child: Arc<Child>,
 }
@@ -32,7 +32,7 @@ impl WorkerProcess {
     ///
     /// # Errors
     /// The kernel gives no sockets or no memory, or there is nothing that starts processes any more.
-    pub(super) fn start(
+    pub(in crate::command) fn start(
         spawner: &Spawner,
         limits: flowgate_isolation::Limits,
         setup: &[u8],
@@ -49,7 +49,7 @@ impl WorkerProcess {
 
     /// Returns how the process has ended, and its CPU time if that is known. Its handle kills it if it has not ended by
     /// itself a moment after its channel has.
-    pub(super) fn ended(&self) -> (Cause, Option<Duration>) {
+    pub(in crate::command) fn ended(&self) -> (Cause, Option<Duration>) {
         match self.child.wait(Instant::now() + END) {
             Ok(Some(ending)) => (Cause::of(ending), Some(ending.time)),
             Ok(None) => (Cause::new(WorkerEnd::Violation, "it closed its channel"), None),
@@ -60,7 +60,7 @@ impl WorkerProcess {
 
 /// Why a worker has ended that did not finish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cause {
+pub(in crate::command) struct Cause {
     /// For programs.
     pub end: WorkerEnd,
     /// For people.

@@ -115,14 +115,14 @@ enum Next {
 }
 
 impl<'a> Session<'a> {
-    /// Runs a worker to its end. `started` is called once its plugins have started; it then waits until it is decided
+    /// Runs a worker to its end. `ready` is called once its plugins have started; it then waits until it is decided
     /// whether the tenant may begin.
     pub(super) fn run(
         job: &'a Job,
         code: &[File],
         services: &'a mut Services,
         sink: &'a mut dyn Sink,
-        started: &dyn Fn(),
+        ready: &dyn Fn(),
     ) -> SessionEnd {
         let lacking = |error: io::Error| {
             let error = flowgate_base::io_error::error_text(&error);
@@ -142,6 +142,7 @@ impl<'a> Session<'a> {
             Err(error) => return lacking(error),
         };
         drop(setup);
+        job.record_state(WorkerState::Starting);
         let share = &job.tenant.share;
         let most = usize::try_from(share.in_flight).unwrap_or(usize::MAX);
         let unproposed = flowgate_policy::guard::UnproposedActions::default();
@@ -176,11 +177,11 @@ impl<'a> Session<'a> {
         if !job.record.has_begun() {
             session.meter.waive();
         }
-        started();
+        ready();
         if !job.record.wait_for_decision() {
             return SessionEnd::Finished;
         }
-        job.record.set_worker(WorkerState::Running);
+        job.enter(WorkerState::Running);
         session.follow(Link::new(events))
     }
 

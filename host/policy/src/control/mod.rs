@@ -2,6 +2,10 @@
 //!
 //! Both ends use the types and the reading of this module. Neither reads more than [`MAX_REQUEST`] and [`MAX_ANSWER`]
 //! bytes, whatever the other end sends.
+//!
+//! * [`status`](mod@status) is what the service reports about tenants.
+
+mod status;
 
 use std::{
     fmt::Write as _,
@@ -11,13 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use status::{OtherWorker, TenantState, TenantStatus, WorkerEnd, WorkerEndReport, WorkerState, WorkerStatus};
+
 use serde::{Deserialize, Serialize};
 
-use flowgate_base::{
-    io_error::error_text,
-    text::{self, clean},
-};
-use flowgate_pipeline::stats::StageReport;
+use flowgate_base::{io_error::error_text, text};
 
 /// Maximum length of a request, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
@@ -158,212 +160,6 @@ impl Isolation {
     }
 }
 
-/// State and counters of a tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct TenantStatus {
-    /// Its name.
-    pub tenant: String,
-    /// The generation of the policy that it was started by.
-    pub generation: u64,
-    /// Whether it runs.
-    pub state: TenantState,
-    /// Why it has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Events in its scope.
-    pub events: u64,
-    /// Events that were handed to it.
-    pub handed: u64,
-    /// Events that it has lost.
-    pub lost: u64,
-    /// Gaps that these are in.
-    pub gaps: u64,
-    /// Bytes of events that wait for it.
-    pub waiting: u64,
-    /// Lines of output that were dropped.
-    pub output_dropped: u64,
-    /// The process in which its plugins run.
-    #[serde(default)]
-    pub worker: WorkerStatus,
-    /// Its plugins.
-    #[serde(default)]
-    pub plugins: Vec<StageReport>,
-}
-
-/// The process in which the plugins of a tenant run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct WorkerStatus {
-    /// Its state.
-    pub state: WorkerState,
-    /// Number of workers after the first.
-    pub restarts: u64,
-    /// CPU time of all of them, in nanoseconds.
-    pub nanoseconds: u64,
-    /// How the last one that did not finish has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_end: Option<WorkerEndReport>,
-}
-
-/// State of a worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkerState {
-    /// Its plugins are being compiled, loaded or started.
-    #[default]
-    Starting,
-    /// Its plugins have started, and it waits until it is decided whether the tenant begins.
-    Ready,
-    /// It processes events.
-    Running,
-    /// It processes what is left: the tenant has been replaced, or the service ends.
-    Draining,
-    /// The one before has ended, and another one starts.
-    Restarting,
-    /// It has ended, and there is no other one.
-    Ended,
-}
-
-impl WorkerState {
-    /// All states.
-    pub const ALL: [WorkerState; 6] = [
-        WorkerState::Starting,
-        WorkerState::Ready,
-        WorkerState::Running,
-        WorkerState::Draining,
-        WorkerState::Restarting,
-        WorkerState::Ended,
-    ];
-
-    /// Returns its name in answers and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            WorkerState::Starting => "starting",
-            WorkerState::Ready => "ready",
-            WorkerState::Running => "running",
-            WorkerState::Draining => "draining",
-            WorkerState::Restarting => "restarting",
-            WorkerState::Ended => "ended",
-        }
-    }
-}
-
-/// How a worker has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct WorkerEndReport {
-    /// The reason, for programs.
-    pub code: WorkerEnd,
-    /// The reason, for people.
-    pub reason: String,
-}
-
-/// Why a worker has ended that did not finish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkerEnd {
-    /// It had no more memory.
-    OutOfMemory,
-    /// It was killed, since it did not start or did not process an event within its CPU time.
-    Deadline,
-    /// It made a system call that no worker makes.
-    SystemCall,
-    /// It sent what no worker sends.
-    Violation,
-    /// It ended by itself, with this or another exit status.
-    ExitStatus,
-    /// A signal ended it.
-    Signal,
-    /// It was killed, since it did not answer or did not receive.
-    NoAnswer,
-    /// It was killed, since it used more than a multiple of its CPU time.
-    Overuse,
-    /// Its plugins did not start.
-    NotStarted,
-    /// Its pipeline has failed.
-    Failed,
-    /// It was killed by an order: its tenant was quarantined, or did not finish in time.
-    Order,
-    /// It could not be started or reached: the service lacks something.
-    Unavailable,
-}
-
-impl WorkerEnd {
-    /// All reasons.
-    pub const ALL: [WorkerEnd; 12] = [
-        WorkerEnd::OutOfMemory,
-        WorkerEnd::Deadline,
-        WorkerEnd::SystemCall,
-        WorkerEnd::Violation,
-        WorkerEnd::ExitStatus,
-        WorkerEnd::Signal,
-        WorkerEnd::NoAnswer,
-        WorkerEnd::Overuse,
-        WorkerEnd::NotStarted,
-        WorkerEnd::Failed,
-        WorkerEnd::Order,
-        WorkerEnd::Unavailable,
-    ];
-
-    /// Returns its name in answers, metrics and the audit.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            WorkerEnd::OutOfMemory => "out-of-memory",
-            WorkerEnd::Deadline => "deadline",
-            WorkerEnd::SystemCall => "system-call",
-            WorkerEnd::Violation => "violation",
-            WorkerEnd::ExitStatus => "exit-status",
-            WorkerEnd::Signal => "signal",
-            WorkerEnd::NoAnswer => "no-answer",
-            WorkerEnd::Overuse => "overuse",
-            WorkerEnd::NotStarted => "not-started",
-            WorkerEnd::Failed => "failed",
-            WorkerEnd::Order => "order",
-            WorkerEnd::Unavailable => "unavailable",
-        }
-    }
-
-    /// Returns the action under which the audit records it.
-    #[must_use]
-    pub fn action(self) -> &'static str {
-        match self {
-            WorkerEnd::SystemCall | WorkerEnd::Violation => "worker-violation",
-            WorkerEnd::Deadline | WorkerEnd::NoAnswer | WorkerEnd::Overuse | WorkerEnd::Order => "worker-killed",
-            _ => "worker-ended",
-        }
-    }
-}
-
-/// Whether a tenant runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TenantState {
-    /// It is handed its events.
-    Running,
-    /// It is handed nothing until it is resumed.
-    Paused,
-    /// It is handed nothing until the next reload.
-    Quarantined,
-    /// It has ended, or has never started.
-    Ended,
-}
-
-impl TenantState {
-    /// Returns its name in answers and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            TenantState::Running => "running",
-            TenantState::Paused => "paused",
-            TenantState::Quarantined => "quarantined",
-            TenantState::Ended => "ended",
-        }
-    }
-}
-
 impl ControlAnswer {
     /// Returns the answer as the line that is sent, which may also be printed to a terminal.
     #[must_use]
@@ -391,45 +187,7 @@ impl ControlAnswer {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("generation {}\n", self.generation);
-        for status in self.tenants.iter().flatten() {
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "tenant {}: {}, {} events, {} lost in {} gaps, {} bytes waiting, {} lines of output dropped",
-                clean(&status.tenant),
-                status.state.name(),
-                status.events,
-                status.lost,
-                status.gaps,
-                status.waiting,
-                status.output_dropped,
-            );
-            if let Some(reason) = status.reason.as_deref().map(clean).filter(|reason| !reason.is_empty()) {
-                let _ = writeln!(text, "  {reason}");
-            }
-            let worker = &status.worker;
-            let _ = write!(
-                text,
-                "  worker: {}, {} restarts, {} ms of CPU time",
-                worker.state.name(),
-                worker.restarts,
-                worker.nanoseconds / 1_000_000,
-            );
-            if let Some(end) = &worker.last_end {
-                let _ = write!(text, ", last end: {} ({})", end.code.code(), clean(&end.reason));
-            }
-            text.push('\n');
-            for plugin in &status.plugins {
-                let _ = writeln!(
-                    text,
-                    "  plugin {}: {}, {} rows, {} failures",
-                    clean(&plugin.plugin),
-                    plugin.health.name(),
-                    plugin.rows_in,
-                    plugin.failures,
-                );
-            }
-        }
+        self.tenants.iter().flatten().for_each(|status| status.write(&mut text));
         if let Some(isolation) = &self.isolation {
             let _ = writeln!(text, "isolation: {}", isolation.text());
         }
@@ -515,6 +273,7 @@ impl Write for Timed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flowgate_pipeline::stats::StageReport;
 
     fn read(bytes: &[u8]) -> Result<ControlRequest, RequestError> {
         RequestReader::default().read(&mut &*bytes).unwrap().expect("a slice has an end")
@@ -590,6 +349,7 @@ mod tests {
                 restarts: 2,
                 nanoseconds: 1_234_567_890,
                 last_end: Some(WorkerEndReport { code: WorkerEnd::NoAnswer, reason: "silent \u{1b}[2J".into() }),
+                others: vec![OtherWorker { generation: 1, state: WorkerState::Revoked }],
             },
             plugins: vec![StageReport { plugin: "blue:p".into(), rows_in: 9, ..StageReport::default() }],
         };
@@ -613,6 +373,7 @@ mod tests {
              tenant blue: ended, 5 events, 1 lost in 1 gaps, 80 bytes waiting, 7 lines of output dropped\n  \
              its \\u{1b}[2J plugin\n  \
              worker: restarting, 2 restarts, 1234 ms of CPU time, last end: no-answer (silent \\u{1b}[2J)\n  \
+             worker of generation 1: revoked\n  \
              plugin blue:p: running, 9 rows, 0 failures\n\
              isolation: uid, landlock 7, filter, not dumpable\n"
         );
@@ -628,21 +389,6 @@ mod tests {
         // A later service may say more.
         let later = br#"{"ok":false,"generation":1,"errors":["no"],"since":5}"#;
         assert_eq!(ControlAnswer::read(&later[..]).unwrap().errors, ["no"]);
-    }
-
-    /// Codes are in the audit and in metrics, which others compare with them.
-    #[test]
-    fn states_and_ends_are_named_as_in_answers() {
-        let name = |value: serde_json::Value| value.as_str().unwrap().to_string();
-        for state in WorkerState::ALL {
-            assert_eq!(name(serde_json::to_value(state).unwrap()), state.name());
-        }
-        for end in WorkerEnd::ALL {
-            assert_eq!(name(serde_json::to_value(end).unwrap()), end.code());
-        }
-        assert_eq!(WorkerEnd::ALL.map(WorkerEnd::action).iter().filter(|action| **action == "worker-ended").count(), 6);
-        assert_eq!(WorkerEnd::SystemCall.action(), "worker-violation");
-        assert_eq!(WorkerEnd::Overuse.action(), "worker-killed");
     }
 
     #[test]
