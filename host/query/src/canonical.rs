@@ -10,7 +10,7 @@ use flowgate_names::{
 };
 
 use crate::{
-    condition::{Condition, Set, bits, integer, is_ipv6_range, members},
+    condition::{Condition, Set, bits, integer, is_ipv4, is_ipv6_range, members},
     lower::EVENTS,
     parser::{ARITHMETIC, Comparison},
 };
@@ -234,6 +234,11 @@ fn addresses(first: u128, last: u128) -> String {
     // A network: the last bits are all zeros in the first address and all ones in the last one.
     if host & host.wrapping_add(1) == 0 && first & host == 0 {
         return format!("{}/{}", address(first), host.leading_zeros() - family);
+    }
+    if !is_ipv4(first) && is_ipv4(last) {
+        // The last address would be read as one of IPv4. Only a network can have been the end of such a range, and the
+        // smallest one is this.
+        return format!("{}..::fffe:ffff:ffff, ::fffe:0:0/95", address(first));
     }
     format!("{}..{}", address(first), address(last))
 }
