@@ -13,6 +13,7 @@ mod bulk;
 mod events;
 mod growth;
 mod measure;
+mod queries;
 mod report;
 mod settings;
 mod starts;
@@ -84,7 +85,7 @@ fn bench() -> Result<(), String> {
     let (empty, listings) = (on_an_empty_table(), cases(&settings.plugin));
     let names = empty.iter().chain(&listings).map(|case| case.name);
     let names = names.chain(starts::CASES.iter().map(|case| case.name)).chain(bulk::CASES.iter().map(|case| case.name));
-    settings.must_choose_one_of(&names.chain([BARE, EVENTS, TENANTS]).collect::<Vec<_>>())?;
+    settings.must_choose_one_of(&names.chain(queries::CASES).chain([BARE, EVENTS, TENANTS]).collect::<Vec<_>>())?;
 
     let _limit = Limit::of(u64::from(flows)).with_buckets(u64::from(flows));
     // Small tables first: entries of other namespaces are in the same hash table, and outlive them for a while.
@@ -93,7 +94,8 @@ fn bench() -> Result<(), String> {
     let (empty, listings) = (chosen(empty), chosen(listings));
     let empty: Vec<Row> = Namespace::run(|_| empty.iter().map(|case| run(case, rounds * 4)).collect::<Result<_, _>>())?;
     let mut rows = Namespace::run(|namespace| -> Result<Vec<Row>, String> {
-        if listings.is_empty() && !settings.chooses(BARE) {
+        let queries = queries::CASES.iter().any(|name| settings.chooses(name));
+        if listings.is_empty() && !settings.chooses(BARE) && !queries {
             return Ok(Vec::new());
         }
         entries::load(namespace, &entries::busy(flows));
@@ -103,6 +105,7 @@ fn bench() -> Result<(), String> {
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
         println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version);
         let mut rows = listings.iter().map(|case| run(case, rounds)).collect::<Result<Vec<_>, _>>()?;
+        rows.extend(queries::run(&settings)?);
         rows.extend(settings.chooses(BARE).then(|| beside_a_bare_reader(ours, rounds)));
         Ok(rows)
     })?;
