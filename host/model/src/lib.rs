@@ -33,7 +33,7 @@
 //! from WebAssembly components. Without it, wasmtime is not a dependency.
 
 pub use flowgate_names::{
-    action, event, expectation_field, family, field, level, protocol, result, state, statistics, status, verdict,
+    action, event, expectation_field, family, field, level, protocol, query, result, state, statistics, status, verdict,
 };
 
 pub mod batch;

@@ -57,6 +57,9 @@ use error::Diagnostic;
 use lower::Lowering;
 use parser::Tree;
 
+/// The grammar, in the notation of ISO 14977, for manuals.
+pub const GRAMMAR: &str = include_str!("grammar.ebnf");
+
 /// Greatest number of columns that a program needs at a time.
 const MOST_COLUMNS: usize = 256;
 

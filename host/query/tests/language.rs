@@ -423,3 +423,12 @@ fn long_and_foreign_texts_are_shown_in_part() {
     let error = Query::parse("dport == 5 and\n'ä漢' == sauce and\n dport == 5", &Context::NAMES).unwrap_err();
     assert!(error.to_string().contains("\n  'ä漢' == sauce and\n          ^^^^^\n"), "{error}");
 }
+
+#[test]
+fn the_documentation_has_the_grammar_and_all_fields() {
+    let guide = include_str!("../../../docs/QUERY.md");
+    assert!(guide.contains(&format!("```ebnf\n{}```", flowgate_query::GRAMMAR)), "docs/QUERY.md and src/grammar.ebnf");
+    for field in &flowgate_names::query::ALL {
+        assert!(guide.contains(&format!("| `{}` |", field.name)), "docs/QUERY.md has no row of `{}`", field.name);
+    }
+}

@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "isolation",
             "model",
             "netlink",
+            "query",
             "syntax",
             "runtime",
             "recording",

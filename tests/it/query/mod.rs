@@ -2,6 +2,7 @@
 //!
 //! Needs root, and what `make setup` installs.
 
+mod actions;
 mod conditions;
 mod duckdb;
 mod generate;

@@ -14,7 +14,7 @@ use flowgate_syntax::{
     options::{self, COMMANDS, HelpSection, OPTIONS, OptionKey, OptionSpec},
     protocols::{PROTOCOLS, ProtocolOption, ProtocolSpec},
 };
-use texts::{DESCRIPTION, DETAILS, ENVIRONMENT, EXAMPLES, EXIT, FILES, OUTPUT, PIPELINE, SYNOPSIS, TABLES};
+use texts::{DESCRIPTION, DETAILS, ENVIRONMENT, EXAMPLES, EXIT, FILES, OUTPUT, PIPELINE, QUERIES, SYNOPSIS, TABLES};
 
 /// Writes the page.
 pub(super) fn run(sink: &mut dyn Sink) -> Result<Exit, CommandError> {
@@ -58,6 +58,7 @@ fn page(limits: &Limits) -> String {
     page.options("Of flowgate alone", HelpSection::Flowgate);
     page.options("Ignored", HelpSection::Hidden);
     page.protocols();
+    page.queries();
     page.section("SIZES AND TIMES");
     let [sizes, times] = units::GRAMMAR;
     page.text("Options and files accept the same forms. Invoked as *conntrack*, options accept plain numbers only.");
@@ -206,6 +207,20 @@ impl Page {
                 self.continued(&uses(|command, table| protocol_legality(option, command, table)));
             }
         }
+    }
+
+    fn queries(&mut self) {
+        self.section("QUERIES");
+        for text in QUERIES {
+            self.paragraph(text);
+        }
+        let names = flowgate_model::query::ALL.iter().map(|field| match field.aliases {
+            [] => format!("*{}*", field.name),
+            aliases => format!("*{}* (*{}*)", field.name, aliases.join("*, *")),
+        });
+        self.paragraph(&format!("The fields: {}.", names.collect::<Vec<_>>().join(", ")));
+        self.paragraph("The grammar:");
+        self.verbatim(flowgate_query::GRAMMAR);
     }
 
     fn plugins(&mut self, limits: &Limits) {

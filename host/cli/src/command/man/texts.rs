@@ -250,3 +250,18 @@ pub(super) const EXAMPLES: [(&str, &str); 16] = [
     ),
     ("flowgate -h -p tcp", "A short summary of the options, with those of TCP."),
 ];
+
+/// The section on queries, whose reference is docs/QUERY.md.
+pub(super) const QUERIES: [&str; 4] = [
+    "*--where* selects flows by a condition: *proto == tcp and dport in {80, 443, 8000..8999} and not src in 10.0.0.0/8 \
+     and bytes > 1M and age > 10m and mark & 0x3f00 != 0*. It is combined with the other options that select flows. A \
+     delete or update applies to exactly the flows that a listing with the same condition shows.",
+    "Fields have the names of the JSON output, and shorter ones. A comparison with a field that a flow does not carry \
+     is false, and *not* of it is true; *has*(<field>) tells. Names of protocols, services, states, status bits, \
+     families, events and labels stand for numbers where the other side says of what; sizes and times have the units \
+     of SIZES AND TIMES.",
+    "Operations on bits bind tighter than comparisons, unlike in C. *matches* takes a regular expression, which is \
+     matched in linear time.",
+    "What the condition implies for families, protocols, addresses, ports, marks, statuses and zones is handed to the \
+     kernel's filter, which *--explain* shows; the stock component *match* checks all of it.",
+];
