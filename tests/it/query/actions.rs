@@ -103,7 +103,7 @@ fn the_same_condition_selects_the_same_everywhere() {
         for text in [
             format!("[source]\nkind = 'dump'\nwhere = '{condition}'\n{sink}"),
             format!("[source]\nkind = 'dump'\n[[stage]]\nstock = 'match'\nwhere = '{condition}'\n{sink}"),
-            format!("[source]\nkind = 'dump'\nselect = '''--where "{condition}"'''\n{sink}"),
+            format!("[source]\nkind = 'dump'\nselect = '''--where \"{condition}\"'''\n{sink}"),
         ] {
             let shown = flowgate().must(&["run", &file("pipeline.toml", &text)]);
             assert_eq!(ports(&shown), expected, "{text}");
