@@ -18,8 +18,8 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 PLUGIN := $(CARGO_TARGET_DIR)/wasm32-unknown-unknown/plugin/heavy_tcp.wasm
 
 # Programs that tests, benchmark and demo run, and the Debian packages that contain them.
-PROGRAMS := conntrack nft ip ping socat systemd-analyze tmux
-PACKAGES := conntrack nftables iproute2 iputils-ping socat systemd tmux
+PROGRAMS := conntrack nft ip ping socat strace systemd-analyze tmux
+PACKAGES := conntrack nftables iproute2 iputils-ping socat strace systemd tmux
 # DuckDB answers the same questions as queries and aggregates.
 DUCKDB := $(CARGO_TARGET_DIR)/duckdb
 DUCKDB_VERSION := 1.4.2

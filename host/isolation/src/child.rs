@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    cgroup::Group,
     channel::Channel,
     frame::{Frame, Record, Violation},
     sys,
@@ -19,6 +20,10 @@ const ENDED: u16 = 1;
 const FAILED: u16 = 2;
 /// The process has been started.
 const STARTED: u16 = 3;
+/// The process is to stand still.
+const STOP: u16 = 4;
+/// The process is to go on.
+const CONTINUE: u16 = 5;
 /// Maximum length of the text that names the failed step, or the reason.
 const STEP: usize = 200;
 
@@ -26,8 +31,10 @@ const STEP: usize = 200;
 #[derive(Debug)]
 pub struct Child {
     lease: Channel,
-    /// Its process ID, once the spawner has reported it; 0 before.
+    /// Its process ID as the owner sees it, once it has reported itself; 0 before.
     pid: AtomicI32,
+    /// Its control group, if it has one of its own. It is removed after the process has ended.
+    group: Option<Group>,
 }
 
 /// How a process ended, and the resources it used.
@@ -42,8 +49,39 @@ pub struct Ending {
 }
 
 impl Child {
-    pub(super) fn of(lease: Channel) -> Self {
-        Child { lease, pid: AtomicI32::new(0) }
+    /// Returns the handle of a process that is to be started, and what the spawner and the process report by.
+    ///
+    /// # Errors
+    /// If the kernel cannot create the sockets.
+    pub(super) fn pair(group: Option<Group>) -> io::Result<(Self, Channel)> {
+        let (lease, other) = Channel::pair()?;
+        // The spawner may have process IDs of its own.
+        sys::ask_for_senders(&lease)?;
+        Ok((Child { lease, pid: AtomicI32::new(0), group }, other))
+    }
+
+    /// Returns true if the process is in a control group of its own.
+    #[must_use]
+    pub fn has_group(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Returns true if the kernel has killed the process because its control group had too much memory.
+    #[must_use]
+    pub fn was_out_of_group_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::was_out_of_memory)
+    }
+
+    /// Stops the process wherever it is, or lets it go on. It can be killed meanwhile.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the spawner has ended.
+    pub fn stand_still(&self, still: bool) -> io::Result<()> {
+        if let Some(group) = &self.group {
+            return group.freeze(still);
+        }
+        let record = Record::new(if still { STOP } else { CONTINUE }, 0).finish();
+        self.lease.send(&record.map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?, &[])
     }
 
     /// Returns the CPU time that the process has used since it was started; `None` if it has not been started yet, or has
@@ -108,22 +146,27 @@ impl Child {
             }
         }
         let mut buffer = Channel::buffer();
-        match self.lease.receive(&mut buffer)? {
-            Some(record) => match read(record)?? {
-                News::Started(pid) => {
-                    self.pid.store(pid, Ordering::Relaxed);
-                    Ok(None)
-                }
-                News::Ended(ending) => Ok(Some(ending)),
-            },
-            None => Err(io::Error::other("the process that starts others has ended")),
+        let (length, sender) = match sys::receive_from(&self.lease, &mut buffer) {
+            // The other end was closed although it had not received everything.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => (0, None),
+            received => received?,
+        };
+        if length == 0 {
+            return Err(io::Error::other("the process that starts others has ended"));
+        }
+        match read(buffer.get(..length).unwrap_or_default())?? {
+            News::Started => {
+                self.pid.store(sender.unwrap_or_default(), Ordering::Relaxed);
+                Ok(None)
+            }
+            News::Ended(ending) => Ok(Some(ending)),
         }
     }
 }
 
-/// A report of the spawner about a process.
+/// A report about a process, of the spawner or of the process itself.
 enum News {
-    Started(i32),
+    Started,
     Ended(Ending),
 }
 
@@ -133,14 +176,7 @@ fn read(record: &[u8]) -> io::Result<io::Result<News>> {
     let frame = Frame::read(record, 0).map_err(invalid)?;
     let mut body = frame.body;
     match frame.kind {
-        STARTED => {
-            let started = (|| {
-                let pid = body.u32()?;
-                body.end()?;
-                i32::try_from(pid).map_err(|_| Violation::Value(pid.into()))
-            })();
-            started.map(|pid| Ok(News::Started(pid))).map_err(invalid)
-        }
+        STARTED => body.end().map(|()| Ok(News::Started)).map_err(invalid),
         ENDED => {
             let ending = (|| {
                 let (signalled, value) = (body.bool()?, body.u32()?);
@@ -171,10 +207,35 @@ fn read(record: &[u8]) -> io::Result<io::Result<News>> {
     }
 }
 
-/// Reports that a process has been started. It is not an error if the owner no longer listens.
-pub(super) fn tell_start(lease: &Channel, pid: i32) {
-    let record = Record::new(STARTED, 0).u32(pid.unsigned_abs()).finish();
+/// Reports that the calling process has been started. The kernel says which one that is. It is not an error if the owner no
+/// longer listens.
+pub(super) fn tell_start(lease: &Channel) {
+    let record = Record::new(STARTED, 0).finish();
     let _ = record.map(|record| lease.send(&record, &[]));
+}
+
+/// What an owner wants of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It is to stand still.
+    Stop,
+    /// It is to go on.
+    Continue,
+    /// It is to end: the owner has no handle on it any more, or says what makes no sense.
+    End,
+}
+
+/// Returns the next wish of the owner of a process, which has arrived.
+pub(super) fn wish(lease: &Channel) -> Wish {
+    let mut buffer = Channel::buffer();
+    match lease.receive(&mut buffer) {
+        Ok(Some(record)) => match Frame::read(record, 0).map(|frame| frame.kind) {
+            Ok(STOP) => Wish::Stop,
+            Ok(CONTINUE) => Wish::Continue,
+            _ => Wish::End,
+        },
+        _ => Wish::End,
+    }
 }
 
 /// Reports that a process has ended. It is not an error if the owner no longer listens.
@@ -213,20 +274,23 @@ mod tests {
     #[test]
     fn ends_and_failures_cross_the_lease() {
         for status in [Ok(0), Ok(101), Err(libc::SIGXCPU)] {
-            let (lease, other) = Channel::pair().unwrap();
+            let (child, other) = Child::pair(None).unwrap();
             let ending = Ending { status, time: Duration::from_micros(5), memory: 7 };
             tell_end(&other, &ending);
-            assert_eq!(Child::of(lease).wait(Instant::now()).unwrap(), Some(ending));
+            assert_eq!(child.wait(Instant::now()).unwrap(), Some(ending));
         }
-        let (lease, other) = Channel::pair().unwrap();
-        let child = Child::of(lease);
+        let (child, other) = Child::pair(None).unwrap();
         assert_eq!(child.wait(Instant::now()).unwrap(), None);
         assert_eq!((child.started(Instant::now()).unwrap(), child.cpu_time()), (None, None));
         let own = std::process::id().try_into().unwrap();
-        tell_start(&other, own);
+        tell_start(&other);
         assert_eq!(child.started(Instant::now()).unwrap(), Some(own));
         assert_eq!(child.wait(Instant::now()).unwrap(), None);
         assert!(child.cpu_time().unwrap() > Duration::ZERO);
+        for (still, wanted) in [(true, Wish::Stop), (false, Wish::Continue)] {
+            child.stand_still(still).unwrap();
+            assert_eq!(wish(&other), wanted);
+        }
         tell_failure(&other, "cannot fork", &io::Error::from_raw_os_error(libc::EAGAIN));
         let error = child.wait(Instant::now()).unwrap_err();
         assert!(error.to_string().starts_with("cannot fork: Resource temporarily unavailable"), "{error}");
@@ -234,5 +298,8 @@ mod tests {
         assert_eq!(child.wait(Instant::now()).unwrap_err().to_string(), "nobody is left");
         drop(other);
         assert!(child.wait(Instant::now()).unwrap_err().to_string().contains("has ended"));
+        let (child, other) = Child::pair(None).unwrap();
+        drop(child);
+        assert_eq!(wish(&other), Wish::End);
     }
 }

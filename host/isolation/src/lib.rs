@@ -7,11 +7,13 @@
 //!   never sees the data that the others process.
 //! * [`Child`] is the owner's handle on such a process. The process ends when the [`Child`] is dropped, when the owner
 //!   ends, and when the spawner ends.
+//! * [`cgroup`] has the control groups of these processes, where they can be had.
 //! * [`UserRange`] has the users of these processes, where each may have one of its own.
 //! * [`Limits`] are resource limits that the kernel enforces.
 //!
 //! The privileges that such a process drops by itself once it runs are described in [`flowgate_privileges::sandbox`].
 
+pub mod cgroup;
 mod channel;
 mod child;
 pub mod frame;

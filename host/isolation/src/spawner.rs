@@ -23,8 +23,9 @@ use nix::{
 use flowgate_privileges::{sandbox, users};
 
 use super::{
+    cgroup::{Controllers, GroupLimits, Groups},
     channel::Channel,
-    child::{Child, tell_end, tell_failure, tell_refusal, tell_start},
+    child::{Child, Wish, tell_end, tell_failure, tell_refusal, tell_start, wish},
     frame::{Body, Frame, Record, Violation},
     limits::Limits,
     sys,
@@ -69,6 +70,14 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.name().to_bytes() == name)
     }
 
+    /// Returns the name under which control groups of its processes begin.
+    fn group(self) -> &'static str {
+        match self {
+            Role::Compiler => "compiler",
+            Role::Worker => "worker",
+        }
+    }
+
     fn number(self) -> u16 {
         match self {
             Role::Compiler => 1,
@@ -103,24 +112,39 @@ pub struct Order {
     pub limits: Limits,
     /// The nice value (`nice(2)`), from 0 to 19.
     pub nice: u8,
+    /// The limits of its control group, where it gets one.
+    pub group: GroupLimits,
+}
+
+/// An order as the spawner receives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Start {
+    role: Role,
+    limits: Limits,
+    nice: u8,
+    /// True if the second descriptor is the entrance to the control group of the process.
+    grouped: bool,
 }
 
 impl Order {
-    fn write(&self) -> Result<Vec<u8>, Violation> {
-        self.limits.write(Record::new(START, 0).u16(self.role.number()).u8(self.nice)).finish()
+    fn write(&self, grouped: bool) -> Result<Vec<u8>, Violation> {
+        let record = Record::new(START, 0).u16(self.role.number()).u8(self.nice).bool(grouped);
+        self.limits.write(record).finish()
     }
+}
 
+impl Start {
     fn read(record: &[u8]) -> Result<Self, Violation> {
         let frame = Frame::read(record, 0)?;
         if frame.kind != START {
             return Err(Violation::Kind(frame.kind));
         }
         let mut body: Body<'_> = frame.body;
-        let (number, nice) = (body.u16()?, body.u8()?);
+        let (number, nice, grouped) = (body.u16()?, body.u8()?, body.bool()?);
         let role = Role::ALL.into_iter().find(|role| role.number() == number);
         let (role, limits) = (role.ok_or(Violation::Value(number.into()))?, Limits::read(&mut body)?);
         body.end()?;
-        Ok(Order { role, limits, nice })
+        Ok(Start { role, limits, nice, grouped })
     }
 }
 
@@ -130,6 +154,8 @@ impl Order {
 pub struct Separation {
     /// The users of processes, each of which has one that no other process has; `None` if all have that of the owner.
     pub users: Option<UserRange>,
+    /// True if they are in a PID namespace of their own, in which the spawner is process 1.
+    pub pid_namespace: bool,
 }
 
 /// The owner's handle on the spawner process, which ends with the owner.
@@ -138,11 +164,14 @@ pub struct Spawner {
     orders: Channel,
     pid: Pid,
     separation: Separation,
+    groups: Option<Groups>,
 }
 
 impl Spawner {
     /// Forks the spawner, which keeps no descriptor except the channel for orders, and no capabilities except those that
     /// users of their own take.
+    ///
+    /// With `groups`, each process gets one of them. Where there can be no PID namespace, they do without.
     ///
     /// `entry` runs in place of the program where that cannot be executed again, that is, without `/proc`.
     ///
@@ -153,13 +182,16 @@ impl Spawner {
     /// If the kernel cannot create the process or the sockets. Whether processes can have users of their own says
     /// [`Spawner::check_users`] before; where they cannot, none starts.
     #[allow(unsafe_code)]
-    pub unsafe fn fork(entry: Entry, separation: Separation) -> io::Result<Self> {
+    pub unsafe fn fork(entry: Entry, mut separation: Separation, groups: Option<Groups>) -> io::Result<Self> {
         let (orders, other) = Channel::pair()?;
         let program = own_program();
         let users = separation.users.map(|range| Users::new(range, std::process::id()));
         // SAFETY: the caller guarantees that this process is single-threaded.
-        match unsafe { sys::fork() }? {
-            Some(pid) => Ok(Spawner { orders, pid, separation }),
+        let first = separation.pid_namespace.then(|| unsafe { sys::fork_as_first() }.ok()).flatten();
+        separation.pid_namespace = first.is_some();
+        // SAFETY: as above.
+        match first.map_or_else(|| unsafe { sys::fork() }, Ok)? {
+            Some(pid) => Ok(Spawner { orders, pid, separation, groups }),
             None => {
                 drop(orders);
                 let status = Loop::begin(other, program, entry, users).and_then(Loop::serve).is_err();
@@ -186,12 +218,26 @@ impl Spawner {
         self.separation
     }
 
+    /// Returns the controllers of the control groups of processes, if each has one.
+    #[must_use]
+    pub fn controllers(&self) -> Option<Controllers> {
+        self.groups.as_ref().map(Groups::controllers)
+    }
+
+    /// Removes the control groups of processes that have ended.
+    pub fn tidy(&self) {
+        if let Some(groups) = &self.groups {
+            groups.tidy();
+        }
+    }
+
     /// Ends the spawner and the processes it has started, and waits until they are gone. (Orphans would be reparented
     /// to the init process, which in a container may not reap them.)
     pub fn end(&self) {
         // Fails if the spawner has already ended.
         let _ = shutdown(self.orders.as_fd().as_raw_fd(), Shutdown::Both);
         let _ = waitpid(self.pid, None);
+        self.tidy();
     }
 
     /// Returns true if the spawner has ended, for whatever reason.
@@ -206,12 +252,17 @@ impl Spawner {
     /// # Errors
     /// If the spawner has ended, or the kernel cannot create sockets. Later failures are reported by [`Child::wait`].
     pub fn start(&self, order: &Order, channel: Channel, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
-        let record = order.write().map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?;
-        let (lease, other) = Channel::pair()?;
-        let all: Vec<BorrowedFd<'_>> =
-            [other.as_fd(), channel.as_fd()].into_iter().chain(descriptors.iter().copied()).collect();
+        // Without a group it is held by the other limits.
+        let group = self.groups.as_ref().and_then(|groups| groups.create(order.role.group(), &order.group).ok());
+        let entrance = group.as_ref().and_then(|group| group.entrance().ok());
+        let group = group.filter(|_| entrance.is_some());
+        let record = order.write(entrance.is_some());
+        let record = record.map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?;
+        let (child, other) = Child::pair(group)?;
+        let first = [Some(other.as_fd()), entrance.as_ref().map(File::as_fd), Some(channel.as_fd())];
+        let all: Vec<BorrowedFd<'_>> = first.into_iter().flatten().chain(descriptors.iter().copied()).collect();
         self.orders.send(&record, &all)?;
-        Ok(Child::of(lease))
+        Ok(child)
     }
 }
 
@@ -295,9 +346,16 @@ impl Loop {
             polled.extend(self.running.iter().map(|running| wanted(running.lease.as_fd().as_raw_fd())));
             sys::poll(&mut polled, -1)?;
             let ready: Vec<bool> = polled.iter().map(|descriptor| descriptor.revents != 0).collect();
-            // The lease is closed when the owner drops its handle: it no longer wants the process.
             for (running, _) in self.running.iter().zip(ready.iter().skip(2)).filter(|(_, ready)| **ready) {
-                end(running.pid);
+                // The lease is closed when the owner drops its handle: it no longer wants the process.
+                send(
+                    running.pid,
+                    match wish(&running.lease) {
+                        Wish::Stop => Signal::SIGSTOP,
+                        Wish::Continue => Signal::SIGCONT,
+                        Wish::End => Signal::SIGKILL,
+                    },
+                );
             }
             // One signal may stand for several processes that have ended.
             while let Ok(Some(_)) = self.ends.read_signal() {}
@@ -309,12 +367,12 @@ impl Loop {
                 }
                 let record = buffer.get(..length).unwrap_or_default();
                 let order =
-                    Order::read(record).map_err(|violation| io::Error::new(io::ErrorKind::InvalidData, violation))?;
+                    Start::read(record).map_err(|violation| io::Error::new(io::ErrorKind::InvalidData, violation))?;
                 self.start(&order, descriptors);
             }
         }
         for running in &self.running {
-            end(running.pid);
+            send(running.pid, Signal::SIGKILL);
             let _ = waitpid(running.pid, None);
         }
         Ok(())
@@ -335,9 +393,9 @@ impl Loop {
         });
     }
 
-    /// Starts a process; the first descriptor is its lease.
-    fn start(&mut self, order: &Order, mut descriptors: Vec<OwnedFd>) {
-        if descriptors.len() < 2 {
+    /// Starts a process; the first descriptor is its lease, the second one the entrance to its group if it has one.
+    fn start(&mut self, order: &Start, mut descriptors: Vec<OwnedFd>) {
+        if descriptors.len() < 2 + usize::from(order.grouped) {
             return;
         }
         let Ok(lease) = Channel::from_descriptor(descriptors.remove(0)) else { return };
@@ -356,10 +414,10 @@ impl Loop {
                 }
             }
             Ok(Some(pid)) => {
-                tell_start(&lease, pid.as_raw());
                 self.running.push(Running { pid, lease, user });
             }
             Ok(None) => {
+                tell_start(&lease);
                 // Used only to report a failure; it is closed when the program is executed.
                 let status = match sys::aside(lease.as_fd()).and_then(Channel::from_descriptor) {
                     Ok(lease) => match self.become_other(order, user, &descriptors) {
@@ -381,10 +439,15 @@ impl Loop {
     /// be executed.
     fn become_other(
         &self,
-        order: &Order,
+        order: &Start,
         user: Option<u32>,
         descriptors: &[OwnedFd],
     ) -> Result<u8, (&'static str, io::Error)> {
+        let (entrance, descriptors) = descriptors.split_at(usize::from(order.grouped));
+        for entrance in entrance {
+            // The process that writes.
+            unistd::write(entrance, b"0").map_err(|errno| ("cannot enter its control group", errno.into()))?;
+        }
         // A refusal is harmless: the process then keeps its default score. The file belongs to root unless the process is
         // dumpable, which the program that it executes is at first anyway.
         let _ = prctl::set_dumpable(true);
@@ -417,10 +480,10 @@ impl Loop {
     }
 }
 
-/// Kills a process that has not been reaped, so its process ID cannot have been reused.
-fn end(pid: Pid) {
+/// Sends a signal to a process that has not been reaped, so its process ID cannot have been reused.
+fn send(pid: Pid, signal: Signal) {
     // Fails if the process has already ended.
-    let _ = kill(pid, Signal::SIGKILL);
+    let _ = kill(pid, signal);
 }
 
 /// Ignores a signal.

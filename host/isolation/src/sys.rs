@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::{
-    sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg},
+    sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, setsockopt, sockopt},
     unistd::{ForkResult, Pid},
 };
 
@@ -33,6 +33,26 @@ pub(super) unsafe fn fork() -> io::Result<Option<Pid>> {
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
+    }
+}
+
+/// Forks into a PID namespace of its own, in which the child is process 1: when it ends, the kernel ends all others there.
+/// Returns the child's process ID, or `None` in the child.
+///
+/// # Safety
+/// As [`fork`].
+///
+/// # Errors
+/// If the kernel refuses; it takes CAP_SYS_ADMIN.
+pub(super) unsafe fn fork_as_first() -> io::Result<Option<Pid>> {
+    let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
+    // The C library has no function for this. It does not notice, either, which makes no difference to a single thread.
+    // SAFETY: guaranteed by the caller; without a stack of its own the child has a copy of this one. The arguments behind
+    // are not used with these flags, so that their order, which depends on the architecture, does not matter.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        child => Ok(i32::try_from(child).ok().map(Pid::from_raw)),
     }
 }
 
@@ -104,6 +124,65 @@ pub(super) fn receive(channel: &Channel, buffer: &mut [u8; LONGEST]) -> io::Resu
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok((message.bytes, descriptors))
+}
+
+/// Has the kernel tell who has sent each record that is received here.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn ask_for_senders(channel: &Channel) -> io::Result<()> {
+    use std::os::fd::AsFd as _;
+    setsockopt(&channel.as_fd(), sockopt::PassCred, &true).map_err(io::Error::from)
+}
+
+/// Receives a record, and the process ID of its sender as this process sees it. Returns the length, which is 0 at the end
+/// of the stream.
+///
+/// # Errors
+/// The socket has failed, or the record is longer than the buffer.
+pub(super) fn receive_from(channel: &Channel, buffer: &mut [u8; LONGEST]) -> io::Result<(usize, Option<i32>)> {
+    use std::os::fd::AsFd as _;
+    let mut slices = [io::IoSliceMut::new(buffer)];
+    let mut space = nix::cmsg_space!(UnixCredentials);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<UnixAddr>(channel.as_fd().as_raw_fd(), &mut slices, Some(&mut space), flags) {
+            Err(nix::errno::Errno::EINTR) => {}
+            received => break received.map_err(io::Error::from)?,
+        }
+    };
+    let mut sender = None;
+    for control in message.cmsgs().map_err(io::Error::from)? {
+        if let ControlMessageOwned::ScmCredentials(credentials) = control {
+            sender = Some(credentials.pid()).filter(|process| *process > 0);
+        }
+    }
+    if message.flags.contains(MsgFlags::MSG_TRUNC) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((message.bytes, sender))
+}
+
+/// Checks that the process may write a file or directory.
+///
+/// # Errors
+/// Why it may not.
+pub(super) fn is_writable(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: takes a text that ends with a zero, and numbers.
+    match unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Returns true if an extended attribute of a file is `1`.
+pub(super) fn attribute_is_set(path: &CStr, name: &CStr) -> bool {
+    let mut value = [0u8; 8];
+    // SAFETY: the kernel reads two texts that end with a zero, and writes at most as many bytes as the array has.
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    length == 1 && value.first() == Some(&b'1')
 }
 
 /// Takes ownership of a descriptor that the process was started with.

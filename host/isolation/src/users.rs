@@ -13,7 +13,6 @@ use flowgate_privileges::{sandbox, users};
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::{
-    channel::Channel,
     child::{Child, tell_failure},
     sys,
 };
@@ -60,7 +59,7 @@ impl UserRange {
     }
 
     fn check_one(self, user: u32, program: Option<&File>) -> io::Result<()> {
-        let (told, other) = Channel::pair()?;
+        let (told, other) = Child::pair(None)?;
         let trial = || {
             users::become_user(user)?;
             program.map_or(Ok(()), |program| sys::is_executable(program.as_fd()))
@@ -75,7 +74,7 @@ impl UserRange {
             Some(0) => Ok(()),
             Some(_) => {
                 drop(other);
-                match Child::of(told).wait(Instant::now() + Duration::from_secs(1)) {
+                match told.wait(Instant::now() + Duration::from_secs(1)) {
                     Err(error) => Err(error),
                     Ok(_) => Err(io::Error::other("the user cannot be changed")),
                 }

@@ -17,11 +17,16 @@ use std::{
 mod attacks;
 
 use attacks::{ALLOWED, Attack, BEYOND, FORBIDDEN};
-use flowgate_isolation::{Channel, Child, Ending, Frame, Limits, Order, Record, Role, Separation, Spawner};
+use flowgate_isolation::{
+    Channel, Child, Ending, Frame, Limits, Order, Record, Role, Separation, Spawner, cgroup::GroupLimits,
+};
 use libc::*;
 
 const LIMITS: Limits =
     Limits { memory: 64 << 20, address_space: 16 << 30, stack: 8 << 20, time: Duration::from_secs(2), file: 1 << 20 };
+
+/// Not used, since there are no groups.
+const GROUP: GroupLimits = GroupLimits { memory: 0, processes: 0, weight: 0 };
 
 /// Exit status of an attack that the kernel allowed.
 const GOT_THROUGH: u8 = 42;
@@ -80,7 +85,7 @@ impl Owner {
         let (channel, other) = Channel::pair().unwrap();
         let file = call!(SYS_memfd_create, c"file".as_ptr(), MFD_CLOEXEC);
         let file = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(file.try_into().unwrap()) };
-        let order = Order { role: Role::Compiler, limits: LIMITS, nice: 3 };
+        let order = Order { role: Role::Compiler, limits: LIMITS, nice: 3, group: GROUP };
         let child = self.spawner.start(&order, other, &[file.as_fd()]).unwrap();
         channel.send(&Record::new(1, 0).text(attack, 100).finish().unwrap(), &[]).unwrap();
         (channel, child)
@@ -242,7 +247,7 @@ fn nobody_outlives_the_spawner(owner: &Owner) {
         std::thread::yield_now();
     }
     let again = owner.spawner.start(
-        &Order { role: Role::Compiler, limits: LIMITS, nice: 0 },
+        &Order { role: Role::Compiler, limits: LIMITS, nice: 0, group: GROUP },
         Channel::pair().unwrap().0,
         &[io::stdin().as_fd()],
     );
@@ -261,7 +266,7 @@ fn main() {
         return;
     }
     // SAFETY: this program has one thread.
-    let owner = Owner { spawner: unsafe { Spawner::fork(|_| 99, Separation::default()) }.unwrap() };
+    let owner = Owner { spawner: unsafe { Spawner::fork(|_| 99, Separation::default(), None) }.unwrap() };
     let tests: [Test; 6] = [
         ("native_code_gets_nothing", native_code_gets_nothing),
         ("limits_hold_whatever_is_tried", limits_hold_whatever_is_tried),

@@ -32,6 +32,12 @@ pub fn can_be_changed() -> bool {
     CapabilitySets::read().is_ok_and(|has| has.effective & capabilities() == capabilities())
 }
 
+/// Returns true if the calling thread may make namespaces.
+#[must_use]
+pub fn can_make_namespaces() -> bool {
+    CapabilitySets::read().is_ok_and(|has| has.effective & Capability::CAP_SYS_ADMIN.bitmask() != 0)
+}
+
 /// Returns true if the calling process runs as root.
 #[must_use]
 pub fn is_root() -> bool {

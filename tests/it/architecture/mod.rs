@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("base", &[]),
     ("privileges", &["base"]),
-    ("isolation", &["privileges"]),
+    ("isolation", &["base", "privileges"]),
     ("stock", &[]),
     ("model", &["names", "base"]),
     ("netlink", &["base", "model"]),

@@ -219,7 +219,8 @@ fn case_32_a_namespace_in_which_no_rule_tracks_is_reported() {
 fn what_a_unit_keeps_from_it_is_reported() {
     Namespace::run(|_| {
         let found = findings(&run("doctor --json"));
-        for check in ["unit.system_calls", "unit.threads", "unit.descriptors"] {
+        let separation = ["workers.users", "workers.pid_namespace", "workers.cgroup"];
+        for check in ["unit.system_calls", "unit.threads", "unit.descriptors"].into_iter().chain(separation) {
             assert_eq!(of(&found, check).0, "ok", "{check}");
         }
         let program = flowgate().path.display().to_string();

@@ -1,6 +1,7 @@
 //! `flowgate run` with a policy: tenants on real flows of private namespaces.
 
 mod attacks;
+mod calls;
 mod checks;
 mod compiling;
 mod files;

@@ -17,13 +17,13 @@ use super::{
 };
 
 /// Returns the workers of a service.
-fn workers(serving: &Serving) -> Vec<i32> {
+pub(super) fn workers(serving: &Serving) -> Vec<i32> {
     let below = below(serving.background.process().as_raw());
     below.into_iter().filter(|(_, (_, name))| name == "flowgate-worker").map(|(number, _)| number).collect()
 }
 
 /// Returns the state of the service.
-fn status(serving: &Serving) -> Value {
+pub(super) fn status(serving: &Serving) -> Value {
     let answer = serving.ask(&["status", "-o", "json"]);
     serde_json::from_str(&answer.text()).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }

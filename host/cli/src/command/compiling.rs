@@ -7,8 +7,8 @@ use std::{
 
 use super::{policy::PolicyError, report};
 use flowgate_base::io_error::error_text;
-use flowgate_isolation::{Role, Separation, Spawner, UserRange};
-use flowgate_policy::WorkerUids;
+use flowgate_isolation::{Role, Separation, Spawner, UserRange, cgroup::Groups};
+use flowgate_policy::{WorkerUids, control::CgroupControllers};
 use flowgate_privileges::{PrivilegeProfile, users};
 use flowgate_runtime::{Cache, Compiler, LoadError, PluginEngine, compiler};
 
@@ -31,19 +31,22 @@ pub(super) unsafe fn provide(profile: PrivilegeProfile, worker_uids: WorkerUids)
         return Ok(());
     }
     // SAFETY: the caller's.
-    let separation = Separation { users: unsafe { users_of(worker_uids) }? };
+    let users = unsafe { users_of(worker_uids) }?;
+    let is_service = profile.is_strict();
+    let separation = Separation { users, pid_namespace: is_service && users::can_make_namespaces() };
+    let groups = is_service.then(|| Groups::open().ok()).flatten();
     // SAFETY: the caller's.
-    let spawner = unsafe { Spawner::fork(work, separation) }.map(Arc::new);
+    let spawner = unsafe { Spawner::fork(work, separation, groups) }.map(Arc::new);
     if let Ok(spawner) = &spawner {
         let _ = SPAWNER.set(spawner.clone());
     }
     // A process has one command line.
-    let _ = COMPILER.set(Arc::new(Compiler::new(spawner, profile.is_strict())));
+    let _ = COMPILER.set(Arc::new(Compiler::new(spawner, is_service)));
     Ok(())
 }
 
-/// Returns the users of processes, if each is to have one of its own. Where root cannot have them although the policy does
-/// not rule them out, such as in a user namespace without them, all have the same.
+/// Returns the users of processes, if each is to have one of its own. Unless the policy names them, all have the same where
+/// root lacks the capabilities, as in a hardened unit, or the users, as in a user namespace.
 ///
 /// # Safety
 /// The calling process has one thread.
@@ -54,7 +57,7 @@ pub(super) unsafe fn provide(profile: PrivilegeProfile, worker_uids: WorkerUids)
 unsafe fn users_of(worker_uids: WorkerUids) -> Result<Option<UserRange>, PolicyError> {
     let range = match worker_uids {
         WorkerUids::Shared => None,
-        WorkerUids::Default => users::is_root().then_some(UserRange::DEFAULT),
+        WorkerUids::Default => (users::is_root() && users::can_be_changed()).then_some(UserRange::DEFAULT),
         WorkerUids::Range(first, last) => UserRange::new(first, last),
     };
     let Some(range) = range else { return Ok(None) };
@@ -89,6 +92,19 @@ pub(super) fn spawner() -> Option<Arc<Spawner>> {
 /// Returns true if what starts processes has ended, whatever ended it.
 pub(super) fn has_ended() -> bool {
     SPAWNER.get().is_some_and(|spawner| spawner.has_ended())
+}
+
+/// Returns the controllers of the control groups of processes, if each has one.
+pub(super) fn controllers() -> Option<CgroupControllers> {
+    let controllers = SPAWNER.get()?.controllers()?;
+    Some(CgroupControllers { memory: controllers.memory, pids: controllers.pids, cpu: controllers.cpu })
+}
+
+/// Removes control groups of processes that have ended.
+pub(super) fn tidy() {
+    if let Some(spawner) = SPAWNER.get() {
+        spawner.tidy();
+    }
 }
 
 /// Works in a role. Returns the exit status.

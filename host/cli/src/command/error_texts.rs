@@ -16,7 +16,7 @@ use super::{plugin::ToolError, policy::PolicyError, report::CommandError};
 use flowgate_base::address::ListenAddress;
 use flowgate_config::Diagnostic;
 use flowgate_fixture::FixtureError;
-use flowgate_isolation::UserRange;
+use flowgate_isolation::{UserRange, cgroup::NoGroups};
 use flowgate_metrics::MetricsError;
 use flowgate_model::grants::GrantError;
 use flowgate_netlink::{DumpError, NamespaceError, SocketError, source::SourceError};
@@ -178,6 +178,7 @@ fn of_plugins(messages: &mut Messages) {
 }
 
 fn of_policies(messages: &mut Messages) {
+    add!(messages, NoGroups: NotDelegated (path()) 1, Shared (path()) 1, NotWritable (path(), io()) 2);
     add!(messages, Reason: Unproposed (text()) 1);
     add!(messages, PrefixError: Form (text()) 1, HostBits {given: text(), network: text()} 2);
     add!(messages, RequestError: Malformed (serde_json::Error::custom(HOSTILE)) 1);

@@ -36,7 +36,8 @@ pub(super) fn run(
     let plugins = u16::try_from(setup.plugins.len()).unwrap_or(u16::MAX);
     let code = code.iter().map(content).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
     // It receives no events, but the end of their channel would be that of its owner.
-    let (mut process, _events) = WorkerProcess::start(&spawner, limits, &setup.write(&code)).map_err(lacking)?;
+    let (mut process, _events) =
+        WorkerProcess::start(&spawner, limits, Duration::from_secs(1), &setup.write(&code)).map_err(lacking)?;
     drop(code);
     let late = Instant::now() + 4 * time;
     process.child.started(late).map_err(lacking)?;

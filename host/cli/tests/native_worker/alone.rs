@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_isolation::{Channel, Child, Ending, Limits, Order, Role, Spawner};
+use flowgate_isolation::{Channel, Child, Ending, Limits, Order, Role, Spawner, cgroup::GroupLimits};
 use flowgate_model::{OptionValue, grants::Grants};
 use flowgate_pipeline::{
     Spec,
@@ -25,6 +25,9 @@ use super::{
 
 const LIMITS: Limits =
     Limits { memory: 64 << 20, address_space: 16 << 30, stack: 8 << 20, time: Duration::from_secs(10), file: 0 };
+
+/// Not used, since there are no groups.
+const GROUP: GroupLimits = GroupLimits { memory: 0, processes: 0, weight: 0 };
 
 /// A name, and a function that returns a negative number if the kernel refuses.
 type OnOther = (&'static str, fn(pid_t) -> c_long);
@@ -73,7 +76,7 @@ fn start(spawner: &Spawner, act: &str) -> (Channel, Channel, Child) {
     let spec = Spec { stages: vec![plugin.into()], ..Spec::events() };
     let setup = sealed("setup", &Setup::of(&spec, &[], &[]).write(&[b""])).unwrap();
     let ((calls, own_calls), (events, own_events)) = (Channel::pair().unwrap(), Channel::pair().unwrap());
-    let order = Order { role: Role::Worker, limits: LIMITS, nice: 0 };
+    let order = Order { role: Role::Worker, limits: LIMITS, nice: 0, group: GROUP };
     let child = spawner.start(&order, own_calls, &[own_events.as_fd(), setup.as_fd()]).unwrap();
     (calls, events, child)
 }

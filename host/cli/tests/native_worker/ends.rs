@@ -89,7 +89,12 @@ fn a_worker_of(start: Start<'_>, own_user: bool) {
         assert!(limit("Max address space") < 128 << 30, "{limits}");
         let status = serving.ask(&["status"]).text();
         let isolation = status.lines().last().unwrap();
-        assert_eq!(isolation.starts_with("isolation: uid, "), own_user, "{status}");
+        let separated = if own_user { "isolation: uid, pidns, " } else { "isolation: pidns, " };
+        assert!(isolation.starts_with(separated), "{status}");
+        // The process that the operator sees, which is another one in its own namespace.
+        assert!(status.contains(&format!(", process {}\n", workers[0])), "{status}");
+        let identities = field(&read("status"), "NSpid");
+        assert_eq!(identities.split_whitespace().count(), 2, "{identities}");
         serving.end();
     });
 }

@@ -12,6 +12,8 @@ use flowgate_worker::{
     setup::Setup,
 };
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
 use super::{
     alone::attack_other,
     attacks::{ALLOWED, BEYOND, FORBIDDEN},
@@ -39,6 +41,9 @@ pub(crate) fn work() -> u8 {
     let events = Channel::from_descriptor(events).unwrap();
     sandbox::confine_loading().unwrap();
     Setup::read(&mut File::from(file)).unwrap();
+    if word == "stubborn" {
+        ignore_signals();
+    }
     if word == "loading" {
         return status(attack_other(rest));
     }
@@ -75,6 +80,16 @@ fn status(returned: i64) -> u8 {
 fn spin() -> ! {
     loop {
         std::hint::spin_loop();
+    }
+}
+
+/// Ignores every signal that can be ignored.
+fn ignore_signals() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: no handler runs for an ignored signal.
+        #[allow(unsafe_code)]
+        unsafe { sigaction(signal, &ignore) }.unwrap();
     }
 }
 
@@ -148,7 +163,7 @@ impl Hostile {
         while self.calls.receive().map_or_else(|_| std::process::exit(9), |frame| frame.kind != kind::BEGIN) {}
         match word {
             "exit" => std::process::exit(0),
-            "spin" => spin(),
+            "spin" | "stubborn" => spin(),
             "deaf" => self.wait(),
             _ => {}
         }

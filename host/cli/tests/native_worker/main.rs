@@ -8,7 +8,9 @@ mod alone;
 #[allow(unsafe_code, reason = "an attack is made of system calls")]
 mod attacks;
 mod ends;
+mod groups;
 mod hostile;
+mod outlive;
 mod protocol;
 mod serving;
 mod table;
@@ -37,11 +39,14 @@ type Alone = (&'static str, fn(&Spawner));
 const TOGETHER: usize = 4;
 
 /// The tests with a service, the longest first. Each has the comment that tests/it/architecture/promises.rs looks for.
-const TESTS: [(&str, fn()); 13] = [
+const TESTS: [(&str, fn()); 16] = [
     ("who_does_not_read_has_a_gap", ends::who_does_not_read_has_a_gap),
     ("loops_in_every_place", ends::loops_in_every_place),
     ("garbage_ends_one_worker_only", protocol::garbage_ends_one_worker_only),
     ("after_a_reload_not_one_action_more", table::after_a_reload_not_one_action_more),
+    ("nobody_outlives_the_keeper", outlive::nobody_outlives_the_keeper),
+    ("a_paused_worker_stands_still", groups::a_paused_worker_stands_still),
+    ("a_memory_bomb_in_a_cgroup_ends_itself", groups::a_memory_bomb_in_a_cgroup_ends_itself),
     ("kill_nine_in_the_middle", table::kill_nine_in_the_middle),
     ("a_flood_costs_the_keeper_little", protocol::a_flood_costs_the_keeper_little),
     ("a_flood_at_the_start_ends_with_it", protocol::a_flood_at_the_start_ends_with_it),
@@ -71,8 +76,8 @@ fn main() {
     }
     // SAFETY: this program has one thread.
     #[allow(unsafe_code)]
-    let spawners = [Separation::default(), Separation { users: Some(UserRange::DEFAULT) }]
-        .map(|separation| unsafe { Spawner::fork(|_| 99, separation) }.unwrap());
+    let spawners = [Separation::default(), Separation { users: Some(UserRange::DEFAULT), pid_namespace: true }]
+        .map(|separation| unsafe { Spawner::fork(|_| 99, separation, None) }.unwrap());
     let is_wanted = |name: &str| name.contains(&wanted);
     let (mut passed, failed) = (0, Mutex::new(Vec::new()));
     for (name, test) in ALONE.iter().filter(|(name, _)| is_wanted(name)) {

@@ -133,6 +133,12 @@ pub struct Isolation {
     /// True if each has a user of its own.
     #[serde(default)]
     pub uid: bool,
+    /// True if they are in a PID namespace of their own.
+    #[serde(default)]
+    pub pidns: bool,
+    /// The controllers of the cgroup (version 2) of each, if each has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupControllers>,
     /// The version of Landlock, if the kernel has it.
     #[serde(default)]
     pub landlock: Option<u32>,
@@ -144,17 +150,34 @@ pub struct Isolation {
     pub not_dumpable: bool,
 }
 
+/// Controllers of cgroups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupControllers {
+    /// Memory of all kinds is limited.
+    pub memory: bool,
+    /// Processes are limited.
+    pub pids: bool,
+    /// Processors are shared by weights.
+    pub cpu: bool,
+}
+
 impl Isolation {
     /// Returns it in one line.
     #[must_use]
     pub fn text(&self) -> String {
         let landlock = self.landlock.map_or_else(|| "no landlock".into(), |version| format!("landlock {version}"));
+        let CgroupControllers { memory, pids, cpu } = self.cgroup.unwrap_or_default();
+        let controllers = [(memory, " memory"), (pids, " pids"), (cpu, " cpu")];
+        let controllers = controllers.into_iter().filter(|(is, _)| *is).map(|(_, name)| name);
+        let cgroup: String = ["cgroup"].into_iter().chain(controllers).collect();
         let parts = [
             (self.uid, "uid"),
+            (self.pidns, "pidns"),
             (true, landlock.as_str()),
             (self.filter, "filter"),
             (self.no_executable_memory, "no executable memory"),
             (self.not_dumpable, "not dumpable"),
+            (self.cgroup.is_some(), cgroup.as_str()),
         ];
         parts.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
     }
@@ -347,14 +370,22 @@ mod tests {
             worker: WorkerStatus {
                 state: WorkerState::Restarting,
                 restarts: 2,
+                process: Some(702),
                 nanoseconds: 1_234_567_890,
                 last_end: Some(WorkerEndReport { code: WorkerEnd::NoAnswer, reason: "silent \u{1b}[2J".into() }),
                 others: vec![OtherWorker { generation: 1, state: WorkerState::Revoked }],
             },
             plugins: vec![StageReport { plugin: "blue:p".into(), rows_in: 9, ..StageReport::default() }],
         };
-        let isolation =
-            Isolation { uid: true, landlock: Some(7), no_executable_memory: false, filter: true, not_dumpable: true };
+        let isolation = Isolation {
+            uid: true,
+            pidns: true,
+            cgroup: Some(CgroupControllers { memory: true, pids: true, cpu: false }),
+            landlock: Some(7),
+            no_executable_memory: false,
+            filter: true,
+            not_dumpable: true,
+        };
         let answer = ControlAnswer {
             ok: true,
             generation: 3,
@@ -372,19 +403,26 @@ mod tests {
             "generation 3\n\
              tenant blue: ended, 5 events, 1 lost in 1 gaps, 80 bytes waiting, 7 lines of output dropped\n  \
              its \\u{1b}[2J plugin\n  \
-             worker: restarting, 2 restarts, 1234 ms of CPU time, last end: no-answer (silent \\u{1b}[2J)\n  \
+             worker: restarting, 2 restarts, 1234 ms of CPU time, process 702, last end: no-answer (silent \\u{1b}[2J)\n  \
              worker of generation 1: revoked\n  \
              plugin blue:p: running, 9 rows, 0 failures\n\
-             isolation: uid, landlock 7, filter, not dumpable\n"
+             isolation: uid, pidns, landlock 7, filter, not dumpable, cgroup memory pids\n"
         );
         let json = String::from_utf8(line).unwrap();
         for part in [
-            r#""worker":{"state":"restarting","restarts":2,"nanoseconds":1234567890,"last-end":{"code":"no-answer","#,
-            r#""isolation":{"uid":true,"landlock":7,"no-executable-memory":false,"filter":true,"not-dumpable":true}}"#,
+            r#""worker":{"state":"restarting","restarts":2,"process":702,"nanoseconds":1234567890,"last-end":{"code":"no-answer","#,
+            r#""isolation":{"uid":true,"pidns":true,"cgroup":{"memory":true,"pids":true,"cpu":false},"landlock":7,"no-executable-memory":false,"filter":true,"not-dumpable":true}}"#,
         ] {
             assert!(json.contains(part), "{part} is not in {json}");
         }
-        let none = Isolation { uid: false, landlock: None, no_executable_memory: true, ..isolation };
+        let none = Isolation {
+            uid: false,
+            pidns: false,
+            cgroup: None,
+            landlock: None,
+            no_executable_memory: true,
+            ..isolation
+        };
         assert_eq!(none.text(), "no landlock, filter, no executable memory, not dumpable");
         // A later service may say more.
         let later = br#"{"ok":false,"generation":1,"errors":["no"],"since":5}"#;

@@ -47,6 +47,9 @@ pub struct WorkerStatus {
     pub state: WorkerState,
     /// Number of workers after the first.
     pub restarts: u64,
+    /// Its process ID, as the service sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<i32>,
     /// CPU time of all of them, in nanoseconds.
     pub nanoseconds: u64,
     /// How the last one that did not finish has ended.
@@ -279,6 +282,9 @@ impl TenantStatus {
             worker.restarts,
             worker.nanoseconds / 1_000_000,
         );
+        if let Some(process) = worker.process {
+            let _ = write!(text, ", process {process}");
+        }
         if let Some(end) = &worker.last_end {
             let _ = write!(text, ", last end: {} ({})", end.code.code(), clean(&end.reason));
         }

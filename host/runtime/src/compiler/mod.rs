@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_isolation::{Channel, Ending, Limits, Order, Role, Spawner};
+use flowgate_isolation::{Channel, Ending, Limits, Order, Role, Spawner, cgroup::GroupLimits};
 use nix::sys::signal::Signal;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -43,6 +43,12 @@ const CODE: u64 = 256 << 20;
 const GRACE: Duration = Duration::from_secs(2);
 /// Nice value of compilation in a service, so that it yields to the service's other work (`nice(2)`).
 const NICE: u8 = 10;
+/// Memory of the control group beyond the limit of the process: page tables, sockets, and the code that is written.
+const GROUP_MEMORY: u64 = 64 << 20;
+/// Processes and threads of the control group: the process, and one in which it tries what a filter may kill it for.
+const PROCESSES: u64 = 2;
+/// Share of the processors in the control group, where others have 100.
+const WEIGHT: u64 = 10;
 /// CPU time within which plugins of a service are compiled at first: one in Rust or C takes 0.1 to 0.2 s, one in
 /// JavaScript 2 s.
 const SHORT: Duration = Duration::from_secs(3);
@@ -143,6 +149,11 @@ impl Compiler {
                 file: CODE,
             },
             nice: if self.shared { NICE } else { 0 },
+            group: GroupLimits {
+                memory: limits.memory.saturating_add(GROUP_MEMORY),
+                processes: PROCESSES,
+                weight: WEIGHT,
+            },
         };
         let task = task.write().map_err(|violation| failed(format!("cannot be given its task: {violation}")))?;
         let child = spawner.start(&order, other, &[plugin.as_fd(), code.as_fd()]).map_err(cannot)?;
@@ -150,6 +161,9 @@ impl Compiler {
         let _ = channel.send(&task, &[]);
         let deadline = Instant::now() + limits.time.saturating_mul(2) + GRACE;
         let ending = child.wait(deadline).map_err(cannot)?;
+        if child.was_out_of_group_memory() {
+            return Err(no_memory(path, limits.memory));
+        }
         ended(path, ending, limits)?;
         let mut buffer = Channel::buffer();
         let record = channel.receive(&mut buffer).ok().flatten().ok_or_else(|| failed("gave no answer".into()))?;

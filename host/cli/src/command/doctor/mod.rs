@@ -6,6 +6,7 @@
 //! * `plugins`: execution of plugins' code.
 //! * `rules`: rules that enable tracking.
 //! * `unit`: restrictions of the unit or container.
+//! * `workers`: separation of the processes that run plugins of tenants.
 //! * `features`: capabilities of the kernel, tested in a temporary network namespace.
 
 mod features;
@@ -15,6 +16,7 @@ mod privileges;
 mod rules;
 mod settings;
 mod unit;
+mod workers;
 
 use std::{
     ffi::OsStr,
@@ -125,6 +127,7 @@ pub(super) fn run(netns: Option<&OsStr>, json: bool, sink: &mut dyn Sink) -> Res
     findings.extend(settings::examine(&patient, counts.as_ref().ok()));
     findings.extend(unit::examine(&patient, counts.is_ok()));
     findings.push(plugins::examine(flowgate_runtime::Execution::detect()));
+    findings.extend(workers::examine());
     findings.extend(features::examine());
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut text = String::new();

@@ -148,6 +148,7 @@ impl Service {
     /// Feeds the watchdog if it is due and the receiving threads answer. If they do not, the watchdog is not fed and
     /// systemd restarts the service: without events, the service is of no use to its tenants.
     fn feed(&self) {
+        crate::command::compiling::tidy();
         // The workers end with it.
         if crate::command::compiling::has_ended() {
             self.stop.stop();

@@ -72,6 +72,8 @@ pub(super) struct TenantRecord {
 struct WorkerRecord {
     state: WorkerState,
     restarts: u64,
+    /// Its process ID, if it has started.
+    process: Option<i32>,
     ends: BTreeMap<WorkerEnd, u64>,
     last_end: Option<WorkerEndReport>,
 }
@@ -106,6 +108,11 @@ impl TenantRecord {
         self.worker().state = state;
     }
 
+    /// Sets the process ID of the worker.
+    pub(super) fn set_process(&self, process: Option<i32>) {
+        self.worker().process = process;
+    }
+
     /// Counts a worker that is started after another one.
     pub(super) fn restart_worker(&self) {
         let mut worker = self.worker();
@@ -128,6 +135,7 @@ impl TenantRecord {
         let mut worker = self.worker();
         worker.state = end.state();
         *worker.ends.entry(end).or_default() += 1;
+        worker.process = None;
         worker.last_end = Some(WorkerEndReport { code: end, reason: reason.into() });
     }
 
@@ -353,6 +361,7 @@ impl RunningTenant {
         WorkerStatus {
             state,
             restarts: worker.restarts,
+            process: worker.process.filter(|_| !matches!(state, WorkerState::Ended | WorkerState::Killed)),
             nanoseconds: self.record.worker_time.load(Ordering::Relaxed),
             last_end: worker.last_end.clone(),
             others: Vec::new(),

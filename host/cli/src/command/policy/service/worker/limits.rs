@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flowgate_isolation::Limits;
+use flowgate_isolation::{Limits, cgroup::GroupLimits};
 use flowgate_policy::Tenant;
 
 /// Memory of a worker besides that of its plugins: the program's own data, the engine, stock plugins and batches.
@@ -11,6 +11,10 @@ const BASE: u64 = 48 << 20;
 const MEMORY: u64 = (4 << 30) + (64 << 20);
 /// Address space besides memories.
 const SPACE: u64 = 4 << 30;
+/// Memory of the control group beyond that of the process: page tables, sockets, pages of files.
+const GROUP_MEMORY: u64 = 32 << 20;
+/// Processes and threads of the control group: a worker has two threads.
+const PROCESSES: u64 = 8;
 /// Memories that an instance may have: a component may consist of several modules.
 const MEMORIES: u64 = 4;
 
@@ -34,6 +38,17 @@ pub(in crate::command) fn limits(tenant: &Tenant, code: u64) -> Limits {
         // A worker lives as long as its tenant; its owner reads its clock.
         time: Duration::MAX,
         file: 0,
+    }
+}
+
+/// Returns the limits of a worker's control group: memory of all kinds, which is more than the writable memory of the
+/// process, and a share of the processors by that of the tenant, which is CPU time in a second.
+pub(super) fn group(limits: &Limits, share: Duration) -> GroupLimits {
+    let share = u64::try_from(share.as_millis() / 10).unwrap_or(u64::MAX);
+    GroupLimits {
+        memory: limits.memory.saturating_add(GROUP_MEMORY),
+        processes: PROCESSES,
+        weight: share.clamp(1, 100),
     }
 }
 
@@ -73,11 +88,14 @@ mod tests {
         assert_eq!(one.address_space, SPACE + one.memory + 4 * MEMORIES * MEMORY);
         assert_eq!(two.address_space, SPACE + two.memory + 6 * MEMORIES * MEMORY);
         assert_eq!((one.file, one.time, one.stack), (0, Duration::MAX, 8 << 20));
+        let own = group(&one, Duration::from_millis(500));
+        assert_eq!(own, GroupLimits { memory: one.memory + (32 << 20), processes: 8, weight: 50 });
     }
 
     #[test]
     fn sums_do_not_overflow() {
-        let limits = limits(&tenant(&["memory = \"1GiB\"", "memory = \"1GiB\""]), u64::MAX / 2);
+        let limits = super::limits(&tenant(&["memory = \"1GiB\"", "memory = \"1GiB\""]), u64::MAX / 2);
         assert_eq!((limits.memory, limits.address_space), (u64::MAX, u64::MAX));
+        assert_eq!(group(&limits, Duration::ZERO).memory, u64::MAX);
     }
 }

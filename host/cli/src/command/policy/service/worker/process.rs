@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::TenantRecord;
+use super::{TenantRecord, limits};
 use flowgate_isolation::{Channel, Child, Ending, Order, Role, Spawner};
 use flowgate_policy::control::WorkerEnd;
 use flowgate_runtime::compiler::sealed;
@@ -28,13 +28,15 @@ pub(in crate::command) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker; `setup` is the file that it is given. Returns it with the channel for events.
+    /// Starts a worker that may use this share of a second of CPU time; `setup` is the file that it is given. Returns it with
+    /// the channel for events.
     ///
     /// # Errors
     /// The kernel gives no sockets or no memory, or there is nothing that starts processes any more.
     pub(in crate::command) fn start(
         spawner: &Spawner,
         limits: flowgate_isolation::Limits,
+        share: Duration,
         setup: &[u8],
     ) -> io::Result<(Self, Channel)> {
         let (calls, own_calls) = Channel::pair()?;
@@ -42,7 +44,8 @@ impl WorkerProcess {
         events.set_buffer(EVENTS);
         own_calls.set_buffer(REPORTS);
         let setup = sealed("setup", setup)?;
-        let order = Order { role: Role::Worker, limits, nice: 0 };
+        let group = limits::group(&limits, share);
+        let order = Order { role: Role::Worker, limits, nice: 0, group };
         let child = spawner.start(&order, own_calls, &[own_events.as_fd(), setup.as_fd()])?;
         Ok((WorkerProcess { calls: Link::new(calls), child: Arc::new(child) }, events))
     }
@@ -51,6 +54,10 @@ impl WorkerProcess {
     /// itself a moment after its channel has.
     pub(in crate::command) fn ended(&self) -> (Cause, Option<Duration>) {
         match self.child.wait(Instant::now() + END) {
+            Ok(Some(ending)) if self.child.was_out_of_group_memory() => {
+                let reason = "out of memory (cgroup): it had more than its `memory.max`; raise `memory` of its plugins";
+                (Cause::new(WorkerEnd::OutOfMemory, reason), Some(ending.time))
+            }
             Ok(Some(ending)) => (Cause::of(ending), Some(ending.time)),
             Ok(None) => (Cause::new(WorkerEnd::Violation, "it closed its channel"), None),
             Err(error) => (Cause::new(WorkerEnd::Unavailable, error.to_string()), None),

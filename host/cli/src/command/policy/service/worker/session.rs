@@ -102,6 +102,8 @@ pub(super) struct Session<'a> {
     before: (u64, u64),
     /// When there was progress last, and the CPU time that had been used then.
     progress: (Instant, Duration),
+    /// True if the worker has been told to stand still.
+    still: bool,
     /// When overuse was judged last, and the CPU time that had been used then.
     judged: (Instant, Duration),
 }
@@ -137,7 +139,7 @@ impl<'a> Session<'a> {
         };
         let length = code.iter().filter_map(|code| code.metadata().ok()).map(|data| data.len()).sum();
         let limits = limits(&job.tenant, length);
-        let (process, events) = match WorkerProcess::start(&spawner, limits, &setup) {
+        let (process, events) = match WorkerProcess::start(&spawner, limits, job.tenant.share.time, &setup) {
             Ok(started) => started,
             Err(error) => return lacking(error),
         };
@@ -170,6 +172,7 @@ impl<'a> Session<'a> {
             before: job.record.counts(),
             progress: now,
             judged: now,
+            still: false,
         };
         if let Some(end) = session.start() {
             return end;
@@ -193,8 +196,9 @@ impl<'a> Session<'a> {
         let allowed = plugins + 2 * GRACE;
         let late = Instant::now() + 4 * allowed;
         // Its CPU time can be read only once its process ID is known. If it has ended already, its channel says so.
-        if let Err(error) = self.process.child.started(late) {
-            return Some(died(WorkerEnd::Unavailable, error.to_string()));
+        match self.process.child.started(late) {
+            Ok(process) => self.job.record.set_process(process),
+            Err(error) => return Some(died(WorkerEnd::Unavailable, error.to_string())),
         }
         let (mut problems, mut confined, mut told) = (Vec::new(), false, 0usize);
         loop {
@@ -236,6 +240,8 @@ impl<'a> Session<'a> {
                     let separation = crate::command::compiling::separation();
                     let isolation = Isolation {
                         uid: separation.users.is_some(),
+                        pidns: separation.pid_namespace,
+                        cgroup: crate::command::compiling::controllers().filter(|_| self.process.child.has_group()),
                         landlock,
                         no_executable_memory,
                         filter: true,
@@ -311,7 +317,7 @@ impl<'a> Session<'a> {
                 }
             }
             let idle = self.sent.load(Ordering::Acquire) <= self.done;
-            match self.process.calls.is_readable(if idle { IDLE_LOOK } else { LOOK }) {
+            match self.process.calls.is_readable(if idle && !self.still { IDLE_LOOK } else { LOOK }) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.services.save();
@@ -365,6 +371,11 @@ impl<'a> Session<'a> {
         let used = self.meter.charge();
         let now = Instant::now();
         self.looked = now;
+        if self.stands_still() {
+            // It cannot make any progress.
+            (self.progress, self.judged) = ((now, used), (now, used));
+            return None;
+        }
         let limits = self.job.tenant.plugins.iter().map(|plugin| plugin.plugin.limits.instance);
         let allowed: Duration = limits.map(|limits| limits.call + limits.start_up).sum::<Duration>() + GRACE;
         let (since, before) = self.progress;
@@ -386,6 +397,19 @@ impl<'a> Session<'a> {
             }
         }
         None
+    }
+
+    /// Stops a worker whose tenant is paused, and lets it go on when the tenant is resumed or ends. Returns true if it stands
+    /// still.
+    fn stands_still(&mut self) -> bool {
+        let recipient = &self.job.recipient;
+        let ends = recipient.is_superseded() || recipient.queue.is_closed();
+        let still = recipient.desired() == DesiredState::Pause && !ends;
+        // If that fails, nothing is sent to it, and what it asks for is refused, as long as the tenant is paused.
+        if still != self.still && self.process.child.stand_still(still).is_ok() {
+            self.still = still;
+        }
+        self.still
     }
 
     /// Returns the order by which the worker is to end, whatever it does.
