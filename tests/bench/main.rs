@@ -4,11 +4,12 @@
 //! It never fails because of a figure, only if it cannot perform the requested measurement. `FLOWS` (200000) is the
 //! size of the table, `ROUNDS` (5) the number of runs of each case for each program, in turn; it prints the medians.
 //! The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names contain this text;
-//! `events` and `tenants` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench` measures the one
+//! `events`, `tenants` and `bombs` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench` measures the one
 //! that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 mod bare;
+mod bombs;
 mod bulk;
 mod events;
 mod growth;
@@ -85,7 +86,8 @@ fn bench() -> Result<(), String> {
     let (empty, listings) = (on_an_empty_table(), cases(&settings.plugin));
     let names = empty.iter().chain(&listings).map(|case| case.name);
     let names = names.chain(starts::CASES.iter().map(|case| case.name)).chain(bulk::CASES.iter().map(|case| case.name));
-    settings.must_choose_one_of(&names.chain(queries::CASES).chain([BARE, EVENTS, TENANTS]).collect::<Vec<_>>())?;
+    settings
+        .must_choose_one_of(&names.chain(queries::CASES).chain([BARE, EVENTS, TENANTS, BOMBS]).collect::<Vec<_>>())?;
 
     let _limit = Limit::of(u64::from(flows)).with_buckets(u64::from(flows));
     // Small tables first: entries of other namespaces are in the same hash table, and outlive them for a while.
@@ -117,6 +119,9 @@ fn bench() -> Result<(), String> {
     if settings.chooses(TENANTS) {
         tenants::run(&settings, (flows / 2).max(1), rounds.min(3));
     }
+    if settings.chooses(BOMBS) {
+        bombs::run(ours, rounds.min(3));
+    }
     if !rows.is_empty() {
         report::print(&rows, settings.other_name());
         report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows, settings.other_name()));
@@ -127,6 +132,7 @@ fn bench() -> Result<(), String> {
 /// Names of the parts with a report of their own.
 const EVENTS: &str = "events";
 const TENANTS: &str = "tenants";
+const BOMBS: &str = "bombs";
 
 /// Returns the cases without flows.
 fn on_an_empty_table() -> Vec<Case> {

@@ -30,8 +30,8 @@ struct Run {
 }
 
 /// A program that listens, and its output files.
-struct Listening {
-    program: Background,
+pub(crate) struct Listening {
+    pub program: Background,
     outputs: Vec<PathBuf>,
 }
 
@@ -56,24 +56,24 @@ impl Listening {
         }
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.program.end_by(Signal::SIGINT);
     }
 }
 
 /// Returns the keys of a plugin.
-fn plugin(path: &Path, more: &str) -> String {
+pub(crate) fn plugin(path: &Path, more: &str) -> String {
     let digest = plugins::digest(path);
     format!("[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n{more}\n", path.display())
 }
 
 /// Returns the stock plugin that passes everything.
-fn pass() -> PathBuf {
+pub(crate) fn pass() -> PathBuf {
     target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_pass.wasm")
 }
 
 /// Starts the service with these tenants: zones, and the keys of the plugin.
-fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listening {
+pub(crate) fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listening {
     let place = directory.display();
     let mut text = format!("[service]\nsocket = \"{place}/socket\"\n[audit]\npath = \"{place}/audit\"\n");
     let mut outputs = Vec::new();
@@ -96,7 +96,7 @@ fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listenin
 }
 
 /// Returns the state of the tenants.
-fn status(ours: &str, directory: &Path) -> Vec<Value> {
+pub(crate) fn status(ours: &str, directory: &Path) -> Vec<Value> {
     let socket = directory.join("socket").display().to_string();
     let output = Program::new(ours).must(&["policy", "status", "--socket", &socket, "-o", "json"]);
     let answer: Value = serde_json::from_str(&output).expect("an answer");
@@ -199,7 +199,7 @@ fn calls(ours: &str, directory: &Path, hostile: bool) -> [f64; 5] {
 }
 
 /// Returns the median of sorted values.
-fn middle(values: &[f64]) -> f64 {
+pub(crate) fn middle(values: &[f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 

@@ -69,7 +69,7 @@ fn start(spawner: &Spawner, act: &str) -> (Channel, Channel, Child) {
         file: "/none.wasm".into(),
         name: Some("none".into()),
         digest: Some(String::new()),
-        options: vec![OptionValue::new("do", act)],
+        options: vec![OptionValue::new("native", act)],
         grants: Grants::NONE,
         limits: PluginLimits::default(),
     };

@@ -1,10 +1,10 @@
 //! How workers end, and what real ones have.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{env, fs, os::unix::fs::MetadataExt as _};
 
-use flowgate_test_support::{Namespace, entries};
+use flowgate_test_support::{Namespace, Program, entries};
 
-use super::serving::{NEIGHBOUR, Serving, Start, Tenant, flow, load, neighbour};
+use super::serving::{NEIGHBOUR, Serving, Start, Tenant, flow, load, neighbour, write};
 
 /// Returns a field of the status of a process or thread.
 pub(crate) fn field(status: &str, name: &str) -> String {
@@ -188,5 +188,47 @@ pub(crate) fn loops_in_every_place() {
         load(namespace, NEIGHBOUR, 1..=100);
         serving.neighbour_sees(1..=100);
         serving.end();
+    });
+}
+
+/// `policy check` starts plugins in workers, too: whoever takes one over has nothing, and its end has a name.
+// #[test], run by `main`.
+pub(crate) fn what_is_only_checked_gets_no_further() {
+    Namespace::run(|namespace| {
+        let plugin = "limits = { start-up = \"100ms\" }";
+        let acts = [
+            ("netlink", "attack a socket of netlink", "SIGSYS: it made a system call that no worker makes"),
+            ("shell", "attack a program", "SIGSYS: it made a system call that no worker makes"),
+            ("spin", "start-spin", "the worker has not finished within 4.1s of CPU time"),
+            ("flood", "start-flood", "the worker has not finished within 4.1s of CPU time"),
+            ("early", "early", "the worker sent what is no grant"),
+        ];
+        let hostile = acts.iter().zip(100..).map(|((name, act, _), zone)| Tenant {
+            name,
+            zone,
+            act,
+            plugin,
+            ..Tenant::default()
+        });
+        write(namespace, &hostile.chain([neighbour()]).collect::<Vec<_>>());
+        let path = namespace.directory().join("policy.toml").display().to_string();
+        let program = Program::new(env::current_exe().unwrap()).called("flowgate");
+        let outcome = program.run(&["policy", "check", &path]);
+        assert_eq!(outcome.status, 1, "{}", outcome.errors());
+        for (name, _, why) in acts {
+            let line = fs::read_to_string(&path)
+                .unwrap()
+                .lines()
+                .position(|line| line == format!("name = \"{name}\""))
+                .unwrap();
+            // The place is that of the tenant, in the line before its name.
+            let wanted = format!("policy.toml:{line}:1: ");
+            let told = outcome.errors();
+            assert!(told.lines().any(|told| told.contains(&wanted) && told.contains(why)), "{name} {wanted}: {told}");
+        }
+        assert_eq!(outcome.errors().matches(":1: the worker ").count(), acts.len(), "{}", outcome.errors());
+        write(namespace, &[neighbour()]);
+        let outcome = program.run(&["policy", "check", &path]);
+        assert_eq!(outcome.status, 0, "{}", outcome.errors());
     });
 }

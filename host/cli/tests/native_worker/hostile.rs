@@ -1,4 +1,4 @@
-//! The worker of a hostile tenant: it confines itself exactly as the real one, and does what the option `do` says.
+//! The worker of a hostile tenant: it confines itself exactly as the real one, and does what the option `native` says.
 
 use std::{fs::File, hint::black_box, time::Duration};
 
@@ -33,7 +33,7 @@ const BURST: u32 = 64;
 pub(crate) fn work() -> u8 {
     // Another description of the file, so that the real worker reads it from its beginning.
     let setup = File::open("/proc/self/fd/5").ok().and_then(|mut file| Setup::read(&mut file).ok());
-    let act = setup.as_ref().and_then(|setup| setup.plugins.first()?.option("do"));
+    let act = setup.as_ref().and_then(|setup| setup.plugins.first()?.option("native"));
     let Some(act) = act else { flowgate::process::main() };
     let (word, rest) = act.split_once(' ').unwrap_or((act, ""));
     let (calls, others) = Role::Worker.descriptors(2).unwrap();

@@ -1,12 +1,13 @@
 //! Native code of a tenant in place of its worker: whatever it does, the others lose nothing, the kernel's table is
 //! changed only as the policy says, and its end has a name. This program is flowgate, except that a worker whose first
-//! plugin has the option `do` does what that says (`hostile.rs`).
+//! plugin has the option `native` does what that says (`hostile.rs`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 mod alone;
 #[path = "../../../isolation/tests/attacks/mod.rs"]
 #[allow(unsafe_code, reason = "an attack is made of system calls")]
 mod attacks;
+mod bombs;
 mod ends;
 mod groups;
 mod hostile;
@@ -39,7 +40,8 @@ type Alone = (&'static str, fn(&Spawner));
 const TOGETHER: usize = 4;
 
 /// The tests with a service, the longest first. Each has the comment that tests/it/architecture/promises.rs looks for.
-const TESTS: [(&str, fn()); 16] = [
+const TESTS: [(&str, fn()); 18] = [
+    ("ninety_nine_bombs_beside_one_tenant", bombs::ninety_nine_bombs_beside_one_tenant),
     ("who_does_not_read_has_a_gap", ends::who_does_not_read_has_a_gap),
     ("loops_in_every_place", ends::loops_in_every_place),
     ("garbage_ends_one_worker_only", protocol::garbage_ends_one_worker_only),
@@ -56,6 +58,7 @@ const TESTS: [(&str, fn()); 16] = [
     ("a_worker_has_nothing", ends::a_worker_has_nothing),
     ("users_can_run_out", users::users_can_run_out),
     ("users_are_had_or_the_reason_is_told", users::users_are_had_or_the_reason_is_told),
+    ("what_is_only_checked_gets_no_further", ends::what_is_only_checked_gets_no_further),
 ];
 
 /// The tests that start processes themselves.

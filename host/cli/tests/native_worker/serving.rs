@@ -1,9 +1,10 @@
 //! The service that the tests run, with tenants of whom some are hostile.
 
-use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::PathBuf};
+use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use flowgate_test_support::{
-    Background, Namespace, Outcome, Program, entries, plugins, program::copy_executable, until_or_explain,
+    Background, Namespace, Outcome, PATIENCE, Program, entries, plugins, program::copy_executable, until_or_explain,
+    until_within,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -25,12 +26,15 @@ pub(crate) struct Tenant<'a> {
     pub options: &'a str,
     /// Further keys of the plugin.
     pub plugin: &'a str,
+    /// The keys of its file; the empty text is the plugin `attacker`.
+    pub file: &'a str,
 }
 
 impl Tenant<'_> {
     fn text(&self, file: &str) -> String {
-        let Tenant { name, zone, share, grants, act, options, plugin } = self;
-        let act = if act.is_empty() { String::new() } else { format!("do = \"{act}\"") };
+        let Tenant { name, zone, share, grants, act, options, plugin, file: own } = self;
+        let file = if own.is_empty() { file } else { own };
+        let act = if act.is_empty() { String::new() } else { format!("native = \"{act}\"") };
         let options =
             [act.as_str(), options].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
         format!(
@@ -91,8 +95,14 @@ impl Serving {
     /// Starts the service in a certain way, and waits until it runs.
     pub(crate) fn start_as(namespace: &Namespace, tenants: &[Tenant<'_>], start: Start<'_>) -> Self {
         let serving = Self::launch(namespace, tenants, start);
-        serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+        serving.runs_within(PATIENCE);
         serving
+    }
+
+    /// Waits until the service runs, for this time.
+    pub(crate) fn runs_within(&self, time: Duration) {
+        let runs = || self.errors().contains("generation 1 runs");
+        until_within(time, "it runs", runs, || self.explanation());
     }
 
     /// Starts the service in a certain way, and does not wait.
@@ -155,14 +165,17 @@ impl Serving {
 
     /// Waits until a condition holds.
     pub(crate) fn until(&self, what: &str, is: impl FnMut() -> bool) {
-        until_or_explain(what, is, || {
-            let audit = self.audit();
-            let mut text = self.errors();
-            for line in audit.iter().rev().take(20) {
-                let _ = writeln!(text, "{line}");
-            }
-            text
-        });
+        until_or_explain(what, is, || self.explanation());
+    }
+
+    /// Returns what the service has said, and the last lines of the audit.
+    fn explanation(&self) -> String {
+        let audit = self.audit();
+        let mut text = self.errors();
+        for line in audit.iter().rev().take(20) {
+            let _ = writeln!(text, "{line}");
+        }
+        text
     }
 
     /// Waits until the neighbour has seen all of these ports, and nothing that is not its own.
@@ -188,7 +201,8 @@ impl Serving {
     pub(crate) fn end(mut self) {
         let outcome = self.background.end_by(Signal::SIGTERM);
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
-        assert!(!outcome.errors().contains("panicked"), "{}", outcome.errors());
+        // A plugin that panics has trapped.
+        assert!(!outcome.errors().contains("panicked at "), "{}", outcome.errors());
     }
 }
 

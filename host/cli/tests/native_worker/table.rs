@@ -57,6 +57,9 @@ fn intents_and_refusals(serving: &Serving, generation: u64) -> (usize, usize) {
     (intents, refused)
 }
 
+/// Number of reloads, half of which take the grant away.
+const RELOADS: u64 = 100;
+
 // #[test], run by `main`.
 pub(crate) fn after_a_reload_not_one_action_more() {
     Namespace::run(|namespace| {
@@ -64,7 +67,7 @@ pub(crate) fn after_a_reload_not_one_action_more() {
         let hostile = |grants| Tenant { name: "red", zone: 8, act: "delete 8", grants, share, ..Tenant::default() };
         let serving = Serving::start(namespace, &[neighbour(), hostile("\"delete\"")]);
         let mut generation = 1;
-        for _ in 0..5 {
+        for _ in 0..RELOADS / 2 {
             // It deletes what there is, and begins with the first event.
             load(namespace, 8, 1..=64);
             serving.until("it deletes", || table(8).is_empty());
