@@ -386,6 +386,7 @@ mod tests {
             "TABLES",
             "OPTIONS",
             "PROTOCOL OPTIONS",
+            "QUERIES",
             "SIZES AND TIMES",
             "OUTPUT",
             "PLUGINS",
