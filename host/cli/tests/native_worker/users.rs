@@ -22,21 +22,24 @@ pub(crate) fn users_can_run_out() {
     Namespace::run(|namespace| {
         let other = |name, zone| Tenant { name, zone, ..Tenant::default() };
         let tenants = [neighbour(), other("red", 8), other("green", 9)];
-        let start = Start { keys: "worker-uids = \"700001-700002\"", ..Start::default() };
-        let serving = Serving::start_as(namespace, &tenants, start);
+        // Not those of another run of this test.
+        let first = 1_000_000 + 4 * std::process::id();
+        let range = format!("{first}-{}", first + 1);
+        let keys = format!("worker-uids = \"{range}\"");
+        let serving = Serving::start_as(namespace, &tenants, Start { keys: &keys, ..Start::default() });
         let workers = serving.workers();
         let users: BTreeSet<u32> = workers.iter().copied().map(user).collect();
         assert!(
-            users.len() == workers.len() && users.iter().all(|user| [700_001, 700_002].contains(user)),
+            users.len() == workers.len() && users.iter().all(|user| (first..=first + 1).contains(user)),
             "{users:?}"
         );
         let states: Vec<_> = tenants.iter().map(|tenant| serving.status(tenant.name)).collect();
         let (run, ended): (Vec<_>, Vec<_>) = states.iter().partition(|status| status["state"] == "running");
         assert!(run.len() == workers.len() && !ended.is_empty(), "{states:#?}");
         let what =
-            "`worker-uids`: each of its 2 users (700001-700002) has a process already, and a larger range is needed";
+            format!("`worker-uids`: each of its 2 users ({range}) has a process already, and a larger range is needed");
         for status in ended {
-            assert!(status["reason"].as_str().unwrap().contains(what), "{status}");
+            assert!(status["reason"].as_str().unwrap().contains(&what), "{status}");
         }
         // What starts them has the capabilities for this, and no other one.
         let spawner = children(serving.background.process().as_raw());
