@@ -38,6 +38,13 @@ fn attacks() -> Vec<Attack> {
     toml::from_str::<Attacks>(include_str!("attacks.toml")).expect("a file of attacks").attack
 }
 
+/// Returns what the audit has about actions of the tenant. The life of its worker has the stage `service`.
+fn actions(serving: &Serving) -> Vec<Value> {
+    let mut lines = serving.audited("tenant", "blue");
+    lines.retain(|line| line["stage"] != "service");
+    lines
+}
+
 /// Runs an attack; returns what differs from the expected result, if anything does.
 fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     entries::load(namespace, &fill());
@@ -54,8 +61,8 @@ fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     };
     let text = tenant(&attack.act, attack.scope.as_deref().unwrap_or(SCOPE), &keys, &grants);
     let serving = Serving::start(namespace, &text);
-    serving.until(&attack.name, || !serving.audited("tenant", "blue").is_empty());
-    let lines = serving.audited("tenant", "blue");
+    serving.until(&attack.name, || !actions(&serving).is_empty());
+    let lines = actions(&serving);
     let after = table();
     let Attack { name, code, result, .. } = attack;
     let wrong = |what: String| Some(format!("{name}: {what}"));
@@ -135,7 +142,7 @@ fn what_is_allowed_is_done_and_recorded_before_and_after() {
             let grants = GRANTS.replace("\"create\"", "\"create.translated\", \"create.established\"");
             let serving = Serving::start(namespace, &tenant(act, &scope, KEYS, &grants));
             serving.until(act, || !serving.audited("stage", "result").is_empty());
-            let lines = serving.audited("tenant", "blue");
+            let lines = actions(&serving);
             let stages: Vec<&str> = lines.iter().filter_map(|line| line["stage"].as_str()).collect();
             assert_eq!(stages, ["intent", "result"], "{act}: {lines:#?}");
             assert_eq!((&lines[0]["id"], &lines[1]["result"]), (&lines[1]["id"], &Value::from("done")), "{act}");

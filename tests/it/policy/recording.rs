@@ -107,7 +107,7 @@ fn without_a_share_of_the_audit_left_nothing_is_done() {
         serving.until("it is told", || {
             port += 1;
             entries::insert(namespace, &flow(7, port));
-            serving.errors().contains("times: (Some(7), Some(0))")
+            serving.errors().contains("results: (Some(7), Some(0))")
         });
         assert_eq!(serving.audited("action", "audit-share").len(), 1);
         entries::insert(namespace, &flow(8, 80));

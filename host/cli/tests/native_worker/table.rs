@@ -58,7 +58,7 @@ fn intents_and_refusals(serving: &Serving, generation: u64) -> (usize, usize) {
 }
 
 /// Number of reloads, half of which take the grant away.
-const RELOADS: u64 = 100;
+const RELOADS: u64 = 20;
 
 // #[test], run by `main`.
 pub(crate) fn after_a_reload_not_one_action_more() {
