@@ -98,7 +98,7 @@ fn main() {
             scope.spawn(|| {
                 let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 while let Some((name, test)) = next() {
-                    run(*name, *test, &failed);
+                    run(name, *test, &failed);
                 }
             });
         }
