@@ -3,7 +3,7 @@
 //! Both ends use the types and the reading of this module. Neither reads more than [`MAX_REQUEST`] and [`MAX_ANSWER`]
 //! bytes, whatever the other end sends.
 //!
-//! * [`status`](mod@status) is what the service reports about tenants.
+//! * `status.rs` is what the service reports about tenants.
 
 mod status;
 
