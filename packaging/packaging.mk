@@ -23,7 +23,7 @@ DEBS := $(CARGO_TARGET_DIR)/debian
 STAGE := $(CARGO_TARGET_DIR)/release/package
 
 # The published crates, and their dependencies.
-PUBLISHED := names base privileges isolation model netlink recording stock runtime pipeline sdk
+PUBLISHED := names base privileges isolation model query netlink recording stock runtime pipeline sdk
 COMPONENTS := host/stock/components
 # `make publish-check VERIFY=yes` also compiles each package as it would be published.
 VERIFY ?= no
