@@ -1,6 +1,6 @@
 //! Groups of flows and their sums: the arguments of `--by`, `--sum`, `--sort` and the like become an aggregation.
 
-use std::{cell::Cell, ops::Range};
+use std::ops::Range;
 
 use flowgate_base::text::line;
 use flowgate_model::{
@@ -123,7 +123,7 @@ fn weighs(sort: &Sort, keys: &[Key], measures: &[Measure]) -> bool {
 pub fn parse_by(text: &str, context: &Context<'_>) -> Result<Vec<Key>, QueryError> {
     let parsed = || {
         let tree = Tree::list(text)?;
-        let lowering = Lowering { tree: &tree, context, regexes: &Cell::new(0) };
+        let lowering = Lowering::new(&tree, context);
         let mut keys: Vec<Key> = Vec::new();
         for root in &tree.roots {
             let at = tree.node(*root).at.clone();
@@ -217,7 +217,7 @@ pub fn parse_measures(arguments: &AggregationArguments<'_>, context: &Context<'_
 
 fn of_function(function: u8, text: &str, context: &Context<'_>, measures: &mut Vec<Measure>) -> Result<(), Diagnostic> {
     let tree = Tree::list(text)?;
-    let lowering = Lowering { tree: &tree, context, regexes: &Cell::new(0) };
+    let lowering = Lowering::new(&tree, context);
     let word = function::NAMES.get(usize::from(function)).copied().unwrap_or_default();
     for root in &tree.roots {
         let at = tree.node(*root).at.clone();

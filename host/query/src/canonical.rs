@@ -5,14 +5,16 @@ use std::{fmt::Write as _, net::Ipv6Addr};
 use flowgate_base::text::clean;
 use flowgate_model::{Operation, Program};
 use flowgate_names::{
-    family, protocol,
+    family,
+    operation::Comparison,
+    protocol,
     query::{self, QueryField, kind},
 };
 
 use crate::{
     condition::{Condition, Set, bits, integer, is_ipv4, is_ipv6_range, members},
     lower::EVENTS,
-    parser::{ARITHMETIC, Comparison},
+    parser::ARITHMETIC,
 };
 
 /// Precedence of what binds tightest.

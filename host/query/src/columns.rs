@@ -1,7 +1,5 @@
 //! The columns of a table of flows: a list of expressions.
 
-use std::cell::Cell;
-
 use flowgate_base::text::line;
 use flowgate_model::Program;
 
@@ -24,7 +22,7 @@ const MOST: usize = 256;
 pub fn parse(text: &str, context: &Context<'_>) -> Result<Vec<(String, Program, u8)>, QueryError> {
     let parsed = || {
         let tree = Tree::list(text)?;
-        let lowering = Lowering { tree: &tree, context, regexes: &Cell::new(0) };
+        let lowering = Lowering::new(&tree, context);
         if let Some(root) = tree.roots.get(MOST) {
             return Err(Diagnostic::new(tree.node(*root).at.clone(), format!("there are more than {MOST} columns")));
         }

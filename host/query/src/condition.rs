@@ -7,11 +7,6 @@ use flowgate_model::{
     wit::query::{AddressRange, Number, NumberRange},
 };
 
-/// Highest address below those that stand for IPv4.
-const BELOW_MAPPED: u128 = (0xffff << 32) - 1;
-/// Lowest address above those that stand for IPv4.
-const ABOVE_MAPPED: u128 = 0x1_0000 << 32;
-
 /// A condition. Its depth is bounded by that of the syntax tree.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Condition {
@@ -58,7 +53,7 @@ pub(crate) fn bits(address: Address) -> u128 {
 
 /// Returns true if an address stands for one of IPv4.
 pub(crate) fn is_ipv4(bits: u128) -> bool {
-    bits > BELOW_MAPPED && bits < ABOVE_MAPPED
+    bits >> 32 == 0xffff
 }
 
 /// Returns true if addresses are of IPv6: these contain the form in which those of IPv4 are kept.

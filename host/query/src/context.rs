@@ -1,6 +1,6 @@
 //! Names that stand for numbers.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use crate::{protocols, services};
 
@@ -29,6 +29,20 @@ impl Context<'_> {
     pub(crate) fn protocol(&self, name: &str) -> Option<u8> {
         protocols::known(name).or_else(|| (self.protocols)(name))
     }
+}
+
+/// Reads a file of names like `/etc/services`: a name, a number, and aliases. Of several lines with a name, the first one
+/// is taken. Lines whose number is not understood are left out.
+pub(crate) fn database<T: Copy>(text: &str, number: impl Fn(&str) -> Option<T>) -> HashMap<String, T> {
+    let mut numbers = HashMap::new();
+    for line in text.lines() {
+        let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
+        let (Some(name), Some(number)) = (words.next(), words.next().and_then(&number)) else { continue };
+        for name in words.chain([name]) {
+            numbers.entry(name.to_owned()).or_insert(number);
+        }
+    }
+    numbers
 }
 
 impl Default for Context<'static> {

@@ -209,7 +209,7 @@ fn of_name(field: u32, test: &[Operation], selection: &mut Selection) {
     }
 }
 
-/// Applies one of these to each condition that the kernel's filter has.
+/// Applies one of these to each condition that the kernel's filter has. The others are those of the first selection.
 fn combined(
     one: Selection,
     other: Selection,
@@ -224,11 +224,10 @@ fn combined(
         status: word(one.status, other.status),
         mark: word(one.mark, other.mark),
         zone: zone(one.zone, other.zone),
-        ..Selection::default()
+        ..one
     };
-    for (all, one, other) in
-        [(&mut all.original, one.original, other.original), (&mut all.reply, one.reply, other.reply)]
-    {
+    for (all, other) in [(&mut all.original, other.original), (&mut all.reply, other.reply)] {
+        let one = *all;
         all.source = network(one.source, other.source);
         all.destination = network(one.destination, other.destination);
         all.source_l4 = word(one.source_l4, other.source_l4);
@@ -239,7 +238,7 @@ fn combined(
 }
 
 /// Returns what is implied if both are.
-fn both(one: Selection, other: Selection) -> Selection {
+pub(crate) fn both(one: Selection, other: Selection) -> Selection {
     combined(one, other, Option::or, Option::or, both_masked, |one, other| match (one, other) {
         // The longer prefix.
         (Some(one), Some(other)) if bits(other.mask) > bits(one.mask) => Some(other),

@@ -44,10 +44,11 @@ mod parser;
 pub mod protocols;
 pub mod services;
 
-use std::{cell::Cell, fmt};
+use std::fmt;
 
 use flowgate_base::text::line;
 use flowgate_model::{Program, Selection};
+use flowgate_names::operation::COLUMNS;
 
 pub use canonical::canonical;
 pub use context::Context;
@@ -59,9 +60,6 @@ use parser::Tree;
 
 /// The grammar, in the notation of ISO 14977, for manuals.
 pub const GRAMMAR: &str = include_str!("grammar.ebnf");
-
-/// Greatest number of columns that a program needs at a time.
-const MOST_COLUMNS: usize = 256;
 
 /// A condition on flows.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +83,7 @@ impl Query {
     pub fn parse(text: &str, context: &Context<'_>) -> Result<Query, QueryError> {
         let parsed = || {
             let tree = Tree::expression(text)?;
-            let lowering = Lowering { tree: &tree, context, regexes: &Cell::new(0) };
+            let lowering = Lowering::new(&tree, context);
             let root = tree.root();
             let condition = lowering.condition(root)?;
             // States by name, for example, stand for more than they are.
@@ -102,6 +100,15 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Returns a selection that all entries of the kernel's table satisfy that satisfy the condition and this selection:
+    /// what the kernel's filter is made of.
+    #[must_use]
+    pub fn narrowed(&self, selection: &Selection) -> Selection {
+        implied::both(selection.clone(), self.implied.clone())
+    }
+}
+
 impl fmt::Display for Query {
     /// Writes the canonical text of the program.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,10 +122,10 @@ fn checked_program(
     at: &std::ops::Range<usize>,
 ) -> Result<Program, Diagnostic> {
     let depth = lower::depth(&operations);
-    if depth > MOST_COLUMNS {
+    if depth > COLUMNS {
         return Err(Diagnostic::new(
             at.clone(),
-            format!("the expression needs {depth} intermediate results at a time; at most {MOST_COLUMNS} are possible"),
+            format!("the expression needs {depth} intermediate results at a time; at most {COLUMNS} are possible"),
         ));
     }
     Ok(lower::program(operations))

@@ -5,6 +5,8 @@
 
 use std::{net::IpAddr, ops::Range};
 
+use flowgate_names::operation::Comparison;
+
 use crate::{
     error::{Diagnostic, quoted},
     lexer::{self, Token, Unit},
@@ -28,45 +30,6 @@ pub(crate) struct Node {
     height: usize,
     /// In parentheses.
     closed: bool,
-}
-
-/// A comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-impl Comparison {
-    /// All, by their number in programs.
-    pub(crate) const ALL: [(Comparison, &'static str); 6] = [
-        (Comparison::Equal, "=="),
-        (Comparison::NotEqual, "!="),
-        (Comparison::Less, "<"),
-        (Comparison::LessOrEqual, "<="),
-        (Comparison::Greater, ">"),
-        (Comparison::GreaterOrEqual, ">="),
-    ];
-
-    /// Returns the comparison that has the sides exchanged.
-    pub(crate) fn flipped(self) -> Comparison {
-        match self {
-            Comparison::Less => Comparison::Greater,
-            Comparison::LessOrEqual => Comparison::GreaterOrEqual,
-            Comparison::Greater => Comparison::Less,
-            Comparison::GreaterOrEqual => Comparison::LessOrEqual,
-            same => same,
-        }
-    }
-
-    /// Returns its sign.
-    pub(crate) fn sign(self) -> &'static str {
-        Self::ALL.iter().find(|(comparison, _)| *comparison == self).map_or("", |(_, sign)| sign)
-    }
 }
 
 /// A test of a text.
@@ -445,7 +408,7 @@ impl Parser<'_> {
         let constant = matches!(low.kind, NodeKind::Number(..) | NodeKind::Address(_) | NodeKind::Text);
         let (low, middle) = (self.tree.part(&low.at), self.tree.part(&middle));
         let first = if constant {
-            format!("{middle} {} {low}", first.flipped().sign())
+            format!("{middle} {} {low}", first.mirrored().sign())
         } else {
             format!("{low} {} {middle}", first.sign())
         };

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use flowgate_names::protocol;
 
+use crate::context::database;
+
 /// Protocols (IANA) besides those that connection tracking knows.
 const KNOWN: [(&str, u8); 12] = [
     ("igmp", 2),
@@ -51,14 +53,5 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// first one is taken. Lines that are not understood are left out.
 #[must_use]
 pub fn of_file(text: &str) -> HashMap<String, u8> {
-    let mut numbers = HashMap::new();
-    for line in text.lines() {
-        let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
-        let (Some(name), Some(number)) = (words.next(), words.next()) else { continue };
-        let Ok(number) = number.parse() else { continue };
-        for name in words.chain([name]) {
-            numbers.entry(name.to_owned()).or_insert(number);
-        }
-    }
-    numbers
+    database(text, |number| number.parse().ok())
 }

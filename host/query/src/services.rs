@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::context::database;
+
 /// Well-known services (IANA), ascending by port.
 const KNOWN: [(&str, u16); 64] = [
     ("echo", 7),
@@ -85,14 +87,5 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// one is taken. Lines that are not understood are left out.
 #[must_use]
 pub fn of_file(text: &str) -> HashMap<String, u16> {
-    let mut ports = HashMap::new();
-    for line in text.lines() {
-        let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
-        let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
-        let Some(port) = port.split_once('/').and_then(|(port, _)| port.parse().ok()) else { continue };
-        for name in words.chain([name]) {
-            ports.entry(name.to_owned()).or_insert(port);
-        }
-    }
-    ports
+    database(text, |port| port.split_once('/')?.0.parse().ok())
 }

@@ -1,5 +1,6 @@
 //! The conditions of a selector, each with the column that it reads.
 
+use flowgate_plugin_query::keep;
 use flowgate_sdk::{
     Flows, Selection,
     bindings::flowgate::conntrack::{
@@ -103,8 +104,8 @@ impl Condition {
     /// Clears the verdicts of rows that do not match.
     pub(crate) fn apply(&self, batch: &Flows, verdicts: &mut [u8]) {
         match self {
-            Condition::Family(number) => and(verdicts, &batch.family, |family| family == *number),
-            Condition::Protocol(number) => and(verdicts, &batch.protocol, |protocol| protocol == *number),
+            Condition::Family(number) => keep(verdicts, &batch.family, |family| family == *number),
+            Condition::Protocol(number) => keep(verdicts, &batch.protocol, |protocol| protocol == *number),
             Condition::Address(which, network) => {
                 let (original, reply) = (&batch.original, &batch.reply);
                 let column = match which {
@@ -122,34 +123,21 @@ impl Condition {
                     Word::ReplySource => &batch.reply.source_l4,
                     Word::ReplyDestination => &batch.reply.destination_l4,
                 };
-                and(verdicts, column, |word| u32::from(word) & mask == *value);
+                keep(verdicts, column, |word| u32::from(word) & mask == *value);
             }
             Condition::Zone(which, number) => zone(verdicts, batch, *which, *number),
-            Condition::State(number) => and(verdicts, &batch.state, |state| state == *number),
-            Condition::Status(Masked { value, mask }) => and(verdicts, &batch.status, |bits| bits & mask == *value),
-            Condition::Mark(Masked { value, mask }) => and(verdicts, &batch.mark, |mark| mark & mask == *value),
+            Condition::State(number) => keep(verdicts, &batch.state, |state| state == *number),
+            Condition::Status(Masked { value, mask }) => keep(verdicts, &batch.status, |bits| bits & mask == *value),
+            Condition::Mark(Masked { value, mask }) => keep(verdicts, &batch.mark, |mark| mark & mask == *value),
             Condition::Secmark(number) => {
                 let column = batch.rare.as_ref().map_or(&[][..], |rare| &rare.secmark);
-                and(verdicts, column, |mark| mark == *number);
+                keep(verdicts, column, |mark| mark == *number);
             }
-            Condition::Id(number) => and(verdicts, &batch.id, |id| id == *number),
-            Condition::Timeout(seconds) => and(verdicts, &batch.timeout, |timeout| timeout == *seconds),
+            Condition::Id(number) => keep(verdicts, &batch.id, |id| id == *number),
+            Condition::Timeout(seconds) => keep(verdicts, &batch.timeout, |timeout| timeout == *seconds),
             Condition::Labels(bits) => labels(verdicts, batch, bits),
             Condition::Nat(side, translation) => nat::apply(verdicts, batch, *side, translation),
         }
-    }
-}
-
-/// Clears the verdicts of rows whose value in a dense column does not match. An absent column counts as zeros.
-#[inline]
-pub(crate) fn and<T: Copy + Default>(verdicts: &mut [u8], column: &[T], test: impl Fn(T) -> bool) {
-    if column.len() < verdicts.len() {
-        let (given, missing) = verdicts.split_at_mut(column.len());
-        missing.iter_mut().for_each(|verdict| *verdict &= u8::from(test(T::default())));
-        return and(given, column, test);
-    }
-    for (verdict, &value) in verdicts.iter_mut().zip(column) {
-        *verdict &= u8::from(test(value));
     }
 }
 
@@ -158,14 +146,14 @@ fn address(verdicts: &mut [u8], column: &Addresses, Network { value, mask }: &Ne
     for (half, value, mask) in [(&column.hi, value.hi, mask.hi), (&column.lo, value.lo, mask.lo)] {
         if mask != 0 {
             let value = value & mask;
-            and(verdicts, half, |half| half & mask == value);
+            keep(verdicts, half, |half| half & mask == value);
         }
     }
 }
 
 fn zone(verdicts: &mut [u8], batch: &Flows, which: Zone, number: u16) {
     let Some(zones) = &batch.zones else {
-        return and(verdicts, &[], |_: u16| number == 0);
+        return keep(verdicts, &[], |_: u16| number == 0);
     };
     let (column, bit) = match which {
         Zone::Both => (&zones.zone, field::ZONE),
@@ -173,7 +161,7 @@ fn zone(verdicts: &mut [u8], batch: &Flows, which: Zone, number: u16) {
         Zone::Reply => (&zones.reply, field::REPLY_ZONE),
     };
     if column.is_empty() {
-        return and(verdicts, column, |_| number == 0);
+        return keep(verdicts, column, |_| number == 0);
     }
     for ((verdict, &has), &zone) in verdicts.iter_mut().zip(&batch.has).zip(column) {
         let zone = if has & bit != 0 { zone } else { 0 };

@@ -59,7 +59,7 @@ impl FlowStage for Match {
             return Outcome::default();
         }
         let mut verdicts = vec![verdict::KEEP; batch.length as usize];
-        condition::and(&mut verdicts, &batch.has, |has| has & self.required == self.required);
+        query::carrying(batch, self.required, &mut verdicts);
         for condition in &self.conditions {
             condition.apply(batch, &mut verdicts);
         }

@@ -6,6 +6,7 @@
 
 pub mod expectation_field;
 pub mod field;
+pub mod operation;
 pub mod protocol;
 pub mod query;
 pub mod state;

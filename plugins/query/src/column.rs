@@ -51,12 +51,22 @@ impl Presence {
     }
 }
 
+/// Clears the bytes of rows whose value does not pass. A column that is too short continues with zeros.
+#[inline]
+pub fn keep<T: Copy + Default>(rows: &mut [u8], values: &[T], test: impl Fn(T) -> bool) {
+    if values.len() < rows.len() {
+        let zero = u8::from(test(T::default()));
+        rows.iter_mut().skip(values.len()).for_each(|row| *row &= zero);
+    }
+    for (row, &value) in rows.iter_mut().zip(values) {
+        *row &= u8::from(test(value));
+    }
+}
+
 /// Clears the bytes of rows that do not carry all of these fields.
-pub(crate) fn carrying(batch: &Flows, fields: u64, rows: &mut [u8]) {
+pub fn carrying(batch: &Flows, fields: u64, rows: &mut [u8]) {
     if fields != 0 {
-        for (row, has) in rows.iter_mut().zip(&batch.has) {
-            *row &= u8::from(has & fields == fields);
-        }
+        keep(rows, &batch.has, |has| has & fields == fields);
     }
 }
 

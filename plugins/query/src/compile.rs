@@ -1,19 +1,22 @@
 //! Compiles postfix programs to trees, in which comparisons of one field with constants are tests of its column.
 
-use flowgate_sdk::{Operation, Program, bindings::flowgate::conntrack::query as wit, query as q};
+use flowgate_sdk::{
+    Operation, Program,
+    bindings::flowgate::conntrack::{query as wit, selector},
+    operation::{Arithmetic, COLUMNS, Comparison},
+    query as q,
+};
 
 use crate::{
-    condition::{Comparison, Node},
-    expression::{Address, Arithmetic, Number, Text, Value},
+    condition::Node,
+    expression::{Address, Number, Text, Value},
     fields::{self, Type, class},
-    set::{AddressSet, Test},
+    set::{AddressSet, Test, ascending},
     text::TextTest,
 };
 
 /// Maximum depth of a tree, which is evaluated recursively.
 const DEPTH: usize = 1000;
-/// Maximum number of columns on the stack.
-const STACK: usize = 256;
 
 /// An element of the stack, with the depth of its tree.
 enum Item {
@@ -51,8 +54,8 @@ fn run(program: Program) -> Result<Item, String> {
     let mut stack = Stack::default();
     for operation in program.operations {
         stack.perform(operation)?;
-        if stack.0.len() > STACK {
-            return Err(format!("the program needs more than {STACK} columns at a time"));
+        if stack.0.len() > COLUMNS {
+            return Err(format!("the program needs more than {COLUMNS} columns at a time"));
         }
     }
     match (stack.0.pop(), stack.0.is_empty()) {
@@ -71,10 +74,7 @@ impl Stack {
             Operation::Field(number) => self.push(field(number)?, 0),
             Operation::Annotation(key) => self.push(Value::Text(Text::Annotation(key.into_bytes())), 0),
             Operation::Number(number) => self.push(Value::Number(Number::Constant(wide(number))), 0),
-            Operation::Address(address) => {
-                let address = u128::from(address.hi) << 64 | u128::from(address.lo);
-                self.push(Value::Address(Address::Constant(address)), 0)
-            }
+            Operation::Address(address) => self.push(Value::Address(Address::Constant(bits(address))), 0),
             Operation::Text(text) => self.push(Value::Text(Text::Constant(text.into_bytes())), 0),
             Operation::Truth(value) => self.decide(Node::truth(value), 0),
             Operation::Arithmetic(code) => {
@@ -101,10 +101,7 @@ impl Stack {
                     (Value::Address(address), depth) => (address, depth),
                     _ => return Err("an operation on addresses has something else".into()),
                 };
-                let bits = |address: &flowgate_sdk::bindings::flowgate::conntrack::selector::Address| {
-                    u128::from(address.hi) << 64 | u128::from(address.lo)
-                };
-                let set = AddressSet::new(ranges.iter().map(|range| (bits(&range.first), bits(&range.last))))?;
+                let set = AddressSet::new(ranges.iter().map(|range| (bits(range.first), bits(range.last))))?;
                 self.decide(address_in(address, set), depth + 1)
             }
             Operation::TextIn(texts) => {
@@ -227,11 +224,8 @@ fn wide(number: wit::Number) -> i128 {
     i128::from(number.hi) << 64 | i128::from(number.lo)
 }
 
-/// Returns ranges if they ascend and do not overlap.
-fn ascending<T: Ord>(ranges: impl Iterator<Item = (T, T)>) -> Result<Vec<(T, T)>, String> {
-    let ranges: Vec<(T, T)> = ranges.collect();
-    let sound = ranges.iter().all(|(first, last)| first <= last) && ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
-    if sound { Ok(ranges) } else { Err("the ranges of a set do not ascend".into()) }
+fn bits(address: selector::Address) -> u128 {
+    u128::from(address.hi) << 64 | u128::from(address.lo)
 }
 
 /// Returns a condition on rows that carry some fields and have a protocol of some classes.

@@ -1,16 +1,14 @@
 //! Conditions: what clears the verdicts of rows that do not satisfy it.
 
-use std::cmp::Ordering;
-
-use flowgate_sdk::{Flows, Program};
+use flowgate_sdk::{Flows, Program, operation::Comparison};
 
 use crate::{
     LabelNames,
-    column::{Values, carrying},
+    column::{self, Values},
     compile,
     expression::{Address, Number, Text, Value},
     fields,
-    set::{AddressSet, Test},
+    set::{AddressSet, Test, is_within},
     text::TextTest,
 };
 
@@ -74,49 +72,6 @@ pub(crate) enum Node {
     Has(Value),
 }
 
-/// A comparison, by its code in `operation.compare`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-impl Comparison {
-    /// Returns the comparison of a code.
-    pub(crate) fn of_code(code: u8) -> Option<Self> {
-        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
-        [Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual].get(usize::from(code)).copied()
-    }
-
-    /// Returns the comparison with its sides exchanged.
-    pub(crate) fn mirrored(self) -> Self {
-        match self {
-            Comparison::Less => Comparison::Greater,
-            Comparison::LessOrEqual => Comparison::GreaterOrEqual,
-            Comparison::Greater => Comparison::Less,
-            Comparison::GreaterOrEqual => Comparison::LessOrEqual,
-            same => same,
-        }
-    }
-
-    /// Returns true for an order of left and right that passes.
-    #[inline]
-    pub(crate) fn accepts(self, order: Ordering) -> bool {
-        match self {
-            Comparison::Equal => order.is_eq(),
-            Comparison::NotEqual => order.is_ne(),
-            Comparison::Less => order.is_lt(),
-            Comparison::LessOrEqual => order.is_le(),
-            Comparison::Greater => order.is_gt(),
-            Comparison::GreaterOrEqual => order.is_ge(),
-        }
-    }
-}
-
 impl Condition {
     /// Compiles a program that leaves one column of truth values.
     ///
@@ -142,7 +97,7 @@ impl Node {
     fn apply(&self, batch: &Flows, labels: &LabelNames, rows: &mut [u8]) {
         match self {
             Node::All { fields, classes, nodes } => {
-                carrying(batch, *fields, rows);
+                column::carrying(batch, *fields, rows);
                 fields::of_class(batch, *classes, rows);
                 for (index, node) in nodes.iter().enumerate() {
                     // What few rows pass spares the rest, which costs more than this look.
@@ -189,9 +144,7 @@ impl Node {
                 let column = number.column(batch);
                 column.presence.apply(batch, rows);
                 for (index, row) in rows.iter_mut().enumerate() {
-                    let number = column.get(index);
-                    let next = ranges.partition_point(|range| range.0 <= number);
-                    *row &= u8::from(next.checked_sub(1).is_some_and(|at| number <= ranges[at].1));
+                    *row &= u8::from(is_within(ranges, column.get(index)));
                 }
             }
             Node::AddressIn { address, set } => {

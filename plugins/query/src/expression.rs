@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use flowgate_sdk::{Flows, Program};
+use flowgate_sdk::{Flows, Program, operation::Arithmetic};
 
 use crate::{
     LabelNames,
@@ -33,21 +33,6 @@ pub(crate) enum Number {
     Arithmetic(Arithmetic, Box<Number>, Box<Number>),
 }
 
-/// An operation on two numbers, by its code in `operation.arithmetic`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arithmetic {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
-    Remainder,
-    And,
-    Or,
-    Xor,
-    ShiftLeft,
-    ShiftRight,
-}
-
 /// An address.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Address {
@@ -63,50 +48,19 @@ pub(crate) enum Text {
     Constant(Vec<u8>),
 }
 
-impl Arithmetic {
-    /// Returns the operation of a code.
-    pub(crate) fn of_code(code: u8) -> Option<Self> {
-        use Arithmetic::{Add, And, Divide, Multiply, Or, Remainder, ShiftLeft, ShiftRight, Subtract, Xor};
-        [Add, Subtract, Multiply, Divide, Remainder, And, Or, Xor, ShiftLeft, ShiftRight]
-            .get(usize::from(code))
-            .copied()
-    }
-
-    /// Returns the result; `None` if there is none within 128 bits.
-    fn wide(self, left: i128, right: i128) -> Option<i128> {
-        let shift = || u32::try_from(right).ok().filter(|bits| *bits < 128);
-        match self {
-            Arithmetic::Add => left.checked_add(right),
-            Arithmetic::Subtract => left.checked_sub(right),
-            Arithmetic::Multiply => left.checked_mul(right),
-            Arithmetic::Divide => left.checked_div(right),
-            Arithmetic::Remainder => left.checked_rem(right),
-            Arithmetic::And => Some(left & right),
-            Arithmetic::Or => Some(left | right),
-            Arithmetic::Xor => Some(left ^ right),
-            Arithmetic::ShiftLeft => {
-                let bits = shift()?;
-                let result = left << bits;
-                (result >> bits == left).then_some(result)
-            }
-            Arithmetic::ShiftRight => shift().map(|bits| left >> bits),
-        }
-    }
-
-    /// Returns the result if operands and result are small; `None` says nothing about the result in 128 bits.
-    #[inline]
-    fn narrow(self, left: i64, right: i64) -> Option<i64> {
-        match self {
-            Arithmetic::Add => left.checked_add(right),
-            Arithmetic::Subtract => left.checked_sub(right),
-            Arithmetic::Multiply => left.checked_mul(right),
-            Arithmetic::Divide => left.checked_div(right),
-            Arithmetic::Remainder => left.checked_rem(right),
-            Arithmetic::And => Some(left & right),
-            Arithmetic::Or => Some(left | right),
-            Arithmetic::Xor => Some(left ^ right),
-            Arithmetic::ShiftLeft | Arithmetic::ShiftRight => None,
-        }
+/// Returns the result of an operation if operands and result are small; `None` says nothing about the result in 128 bits.
+#[inline]
+fn narrow_result(operation: Arithmetic, left: i64, right: i64) -> Option<i64> {
+    match operation {
+        Arithmetic::Add => left.checked_add(right),
+        Arithmetic::Subtract => left.checked_sub(right),
+        Arithmetic::Multiply => left.checked_mul(right),
+        Arithmetic::Divide => left.checked_div(right),
+        Arithmetic::Remainder => left.checked_rem(right),
+        Arithmetic::And => Some(left & right),
+        Arithmetic::Or => Some(left | right),
+        Arithmetic::Xor => Some(left ^ right),
+        Arithmetic::ShiftLeft | Arithmetic::ShiftRight => None,
     }
 }
 
@@ -164,7 +118,7 @@ fn compute<'a>(operation: Arithmetic, left: &Number, right: &Number, batch: &'a 
     };
     if let (Some((left, one)), Some((right, two))) = (small(left), small(right)) {
         let results: Option<Vec<i64>> =
-            (0..length).map(|row| operation.narrow(left.get(row), right.get(row))).collect();
+            (0..length).map(|row| narrow_result(operation, left.get(row), right.get(row))).collect();
         if let Some(results) = results {
             return Numbers { values: Values::Signed(results), presence: one.and(two, batch) };
         }
@@ -173,44 +127,38 @@ fn compute<'a>(operation: Arithmetic, left: &Number, right: &Number, batch: &'a 
     let mut present = one.and(two, batch).rows(batch);
     let mut results = Vec::with_capacity(length);
     for (row, present) in present.iter_mut().enumerate() {
-        let result = operation.wide(left.get(row), right.get(row));
+        let result = operation.checked(left.get(row), right.get(row));
         *present &= u8::from(result.is_some());
         results.push(result.unwrap_or_default());
     }
     Numbers { values: Values::Wide(results), presence: Presence::Rows(present) }
 }
 
+/// Returns the numbers in a wider type, `length` of them: missing ones are 0.
+fn widened<S: Copy + Into<T>, T: Clone + Default>(values: &[S], length: usize) -> Vec<T> {
+    let mut wide: Vec<T> = values.iter().map(|&value| value.into()).collect();
+    wide.resize(length, T::default());
+    wide
+}
+
 /// Returns the numbers in 128 bits, `length` of them.
-pub(crate) fn wide(values: Values<'_>, length: usize) -> Vec<i128> {
-    fn of<T: Copy + Into<i128>>(values: &[T], length: usize) -> Vec<i128> {
-        let mut wide: Vec<i128> = values.iter().map(|&value| value.into()).collect();
-        wide.resize(length, 0);
-        wide
-    }
+fn wide(values: Values<'_>, length: usize) -> Vec<i128> {
     match values {
-        Values::Bytes(values) => of(&values, length),
-        Values::Words(values) => of(&values, length),
-        Values::Numbers(values) => of(&values, length),
-        Values::Longs(values) => of(&values, length),
-        Values::Signed(values) => of(&values, length),
-        Values::Wide(mut values) => {
-            values.resize(length, 0);
-            values
-        }
+        Values::Bytes(values) => widened(&values, length),
+        Values::Words(values) => widened(&values, length),
+        Values::Numbers(values) => widened(&values, length),
+        Values::Longs(values) => widened(&values, length),
+        Values::Signed(values) => widened(&values, length),
+        Values::Wide(values) => widened(&values, length),
     }
 }
 
 /// Returns the numbers in 64 bits if all fit, `length` of them.
 fn narrow(values: Values<'_>, length: usize) -> Option<Vec<i64>> {
-    fn of<T: Copy + Into<i64>>(values: &[T], length: usize) -> Vec<i64> {
-        let mut narrow: Vec<i64> = values.iter().map(|&value| value.into()).collect();
-        narrow.resize(length, 0);
-        narrow
-    }
     Some(match values {
-        Values::Bytes(values) => of(&values, length),
-        Values::Words(values) => of(&values, length),
-        Values::Numbers(values) => of(&values, length),
+        Values::Bytes(values) => widened(&values, length),
+        Values::Words(values) => widened(&values, length),
+        Values::Numbers(values) => widened(&values, length),
         Values::Longs(values) => {
             if values.iter().fold(0, |all, value| all | value) > i64::MAX.cast_unsigned() {
                 return None;
@@ -219,10 +167,7 @@ fn narrow(values: Values<'_>, length: usize) -> Option<Vec<i64>> {
             narrow.resize(length, 0);
             narrow
         }
-        Values::Signed(mut values) => {
-            values.resize(length, 0);
-            values
-        }
+        Values::Signed(values) => widened(&values, length),
         Values::Wide(_) => return None,
     })
 }

@@ -6,7 +6,7 @@ use flowgate_sdk::{Flow, Flows, event, family, field, protocol, query as q, quer
 
 use crate::{
     LabelNames,
-    column::{Addresses, Numbers, Presence, Texts, Values},
+    column::{Addresses, Numbers, Presence, Texts, Values, keep},
 };
 
 /// The type of a field's values.
@@ -88,10 +88,7 @@ pub(crate) fn is_dynamic(number: u32) -> bool {
 /// Clears the bytes of rows whose protocol is not in each of these classes.
 pub(crate) fn of_class(batch: &Flows, classes: u8, rows: &mut [u8]) {
     for class in class::ALL.into_iter().filter(|class| classes & class != 0) {
-        rows.iter_mut().skip(batch.protocol.len()).for_each(|row| *row = 0);
-        for (row, &number) in rows.iter_mut().zip(&batch.protocol) {
-            *row &= u8::from(class::contains(class, number));
-        }
+        keep(rows, &batch.protocol, |number| class::contains(class, number));
     }
 }
 

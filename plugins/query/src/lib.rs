@@ -18,7 +18,7 @@ mod set;
 mod tests;
 mod text;
 
-pub use column::{Addresses, Column, Numbers, Presence, Texts, Values};
+pub use column::{Addresses, Column, Numbers, Presence, Texts, Values, carrying, keep};
 pub use condition::Condition;
 pub use expression::Expression;
 

@@ -2,6 +2,8 @@
 
 use flowgate_sdk::family;
 
+use crate::column::keep;
+
 /// A test of unsigned numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Test {
@@ -72,10 +74,7 @@ impl Test {
             Test::Ranges(ranges) if ranges.len() <= MANY => and(rows, values, |number| {
                 ranges.iter().fold(false, |any, &(first, last)| any | (number.wrapping_sub(first) <= last - first))
             }),
-            Test::Ranges(ranges) => and(rows, values, |number| {
-                let next = ranges.partition_point(|&(first, _)| first <= number);
-                next.checked_sub(1).is_some_and(|index| number <= ranges[index].1)
-            }),
+            Test::Ranges(ranges) => and(rows, values, |number| is_within(ranges, number)),
             Test::Bits(bits) => and(rows, values, |number| {
                 bits.get((number / 64) as usize).is_some_and(|bits| bits >> (number % 64) & 1 != 0)
             }),
@@ -83,23 +82,17 @@ impl Test {
     }
 }
 
-/// Clears the bytes of rows whose number does not pass. A column that is too short continues with zeros.
+/// Clears the bytes of rows whose number, in the type of the tests, does not pass.
 #[inline]
 fn and<T: Copy + Default + Into<u64>>(rows: &mut [u8], values: &[T], test: impl Fn(u64) -> bool) {
-    if values.len() < rows.len() {
-        let zero = u8::from(test(0));
-        rows.iter_mut().skip(values.len()).for_each(|row| *row &= zero);
-    }
-    for (row, &value) in rows.iter_mut().zip(values) {
-        *row &= u8::from(test(value.into()));
-    }
+    keep(rows, values, |value| test(value.into()));
 }
 
 /// A set of addresses: ranges of 128-bit numbers, ascending.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AddressSet {
-    /// Of IPv4: the lower halves of the mapped form.
-    four: Vec<(u64, u64)>,
+    /// Of IPv4: a test of the lower half of the mapped form.
+    four: Test,
     /// Of IPv6.
     six: Vec<(u128, u128)>,
 }
@@ -110,18 +103,20 @@ const MAPPED: u128 = 0xffff;
 impl AddressSet {
     /// Returns the set of some ranges: those of IPv4 first, each ascending and without overlap.
     pub(crate) fn new(ranges: impl IntoIterator<Item = (u128, u128)>) -> Result<Self, String> {
-        let mut set = AddressSet::default();
+        let (mut four, mut six) = (Vec::new(), Vec::new());
         for (first, last) in ranges {
-            if first >> 32 == MAPPED && last >> 32 == MAPPED && set.six.is_empty() {
-                set.four.push((first as u64, last as u64));
+            if first >> 32 == MAPPED && last >> 32 == MAPPED && six.is_empty() {
+                four.push((first as u64, last as u64));
             } else {
-                set.six.push((first, last));
+                six.push((first, last));
             }
         }
-        fn sound<T: Ord>(ranges: &[(T, T)]) -> bool {
-            ranges.iter().all(|(first, last)| first <= last) && ranges.windows(2).all(|pair| pair[0].1 < pair[1].0)
-        }
-        if sound(&set.four) && sound(&set.six) { Ok(set) } else { Err("the ranges of a set do not ascend".into()) }
+        let four = match ascending(four.into_iter())?.as_slice() {
+            [] => Test::Always(false),
+            [(first, last)] => Test::Range { first: *first, last: *last, inside: true },
+            ranges => Test::Ranges(ranges.to_vec()),
+        };
+        Ok(AddressSet { four, six: ascending(six.into_iter())? })
     }
 
     /// Clears the bytes of rows whose address is not in the set.
@@ -131,23 +126,31 @@ impl AddressSet {
         }
         let mut four = rows.to_vec();
         self.apply_four(&mut four, families, lo);
-        and(rows, families, |family| family == u64::from(family::IPV6));
+        keep(rows, families, |family| family == family::IPV6);
         for (row, keep) in rows.iter_mut().enumerate().filter(|(_, keep)| **keep != 0) {
             let at = |halves: &[u64]| halves.get(row).copied().unwrap_or_default();
             let address = u128::from(at(hi)) << 64 | u128::from(at(lo));
-            let next = self.six.partition_point(|&(first, _)| first <= address);
-            *keep = u8::from(next.checked_sub(1).is_some_and(|index| address <= self.six[index].1));
+            *keep = u8::from(is_within(&self.six, address));
         }
         rows.iter_mut().zip(&four).for_each(|(row, four)| *row |= four);
     }
 
     fn apply_four(&self, rows: &mut [u8], families: &[u8], lo: &[u64]) {
-        let test = match self.four.as_slice() {
-            [] => Test::Always(false),
-            [(first, last)] => Test::Range { first: *first, last: *last, inside: true },
-            ranges => Test::Ranges(ranges.to_vec()),
-        };
-        and(rows, families, |family| family == u64::from(family::IPV4));
-        test.apply(rows, lo);
+        keep(rows, families, |family| family == family::IPV4);
+        self.four.apply(rows, lo);
     }
+}
+
+/// Returns ranges if they ascend and do not overlap.
+pub(crate) fn ascending<T: Ord>(ranges: impl Iterator<Item = (T, T)>) -> Result<Vec<(T, T)>, String> {
+    let ranges: Vec<(T, T)> = ranges.collect();
+    let sound = ranges.iter().all(|(first, last)| first <= last) && ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
+    if sound { Ok(ranges) } else { Err("the ranges of a set do not ascend".into()) }
+}
+
+/// Returns true if a number is in one of ranges that ascend.
+#[inline]
+pub(crate) fn is_within<T: Copy + Ord>(ranges: &[(T, T)], number: T) -> bool {
+    let next = ranges.partition_point(|&(first, _)| first <= number);
+    next.checked_sub(1).is_some_and(|index| number <= ranges[index].1)
 }

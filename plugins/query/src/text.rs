@@ -3,10 +3,7 @@
 use regex_lite::Regex;
 
 use crate::{LabelNames, expression::Text};
-use flowgate_sdk::Flows;
-
-/// Largest compiled size of a regular expression in bytes.
-const REGEX_SIZE: usize = 1 << 20;
+use flowgate_sdk::{Flows, operation::REGEX_SIZE};
 
 /// A test of a text.
 #[derive(Clone, Debug)]

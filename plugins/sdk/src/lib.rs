@@ -91,8 +91,8 @@ pub use expectation::{Expectation, ExpectedTranslation};
 pub use expectation_notes::{ExpectationNotes, NewExpectation};
 pub use flow::Flow;
 pub use flowgate_names::{
-    action, event, expectation_field, expectation_flag, family, field, level, protocol, query, result, state,
-    statistics, status, verdict,
+    action, event, expectation_field, expectation_flag, family, field, level, operation, protocol, query, result,
+    state, statistics, status, verdict,
 };
 pub use key::Key;
 pub use nat::Translated;

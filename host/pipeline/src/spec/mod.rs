@@ -7,7 +7,6 @@
 //! * [`load`](crate::load) loads the plugins of a spec and makes a [`Pipeline`](crate::Pipeline) of it; [`Spec::run`]
 //!   does all of that for programs that need nothing else.
 
-mod narrow;
 pub mod source;
 
 pub use source::{Dump, Events, KernelPlan, RecordingSpec, Source};

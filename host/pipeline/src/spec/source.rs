@@ -1,10 +1,10 @@
 //! Sources as values, and what they ask the kernel for.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use super::Spec;
 use crate::entries::Batch;
-use flowgate_model::{EventGroups, Table};
+use flowgate_model::{EventGroups, Selection, Table};
 use flowgate_netlink::{
     Deletion, DumpFilter, DumpKind, EncodeError, ExpectationEntry, FlowEntry, Listing, Statistics, Stop,
     encode::{expectations, flows},
@@ -172,6 +172,16 @@ impl Source {
 }
 
 impl Spec {
+    /// Returns a selection that all flows satisfy which satisfy the selection and the query: what the kernel's filter
+    /// is made of.
+    #[must_use]
+    pub fn kernel_selection(&self) -> Cow<'_, Selection> {
+        match &self.query {
+            Some(query) => Cow::Owned(query.narrowed(&self.selection)),
+            None => Cow::Borrowed(&self.selection),
+        }
+    }
+
     /// Plans what the kernel is asked for. The queries are a superset of the selection.
     ///
     /// # Errors

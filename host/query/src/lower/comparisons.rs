@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use flowgate_model::Operation;
-use flowgate_names::query::{self, kind};
+use flowgate_names::{
+    operation::{Comparison, REGEX_SIZE},
+    query::{self, kind},
+};
 
 use super::{
     Hint, Lowering,
@@ -15,11 +18,8 @@ use crate::{
     condition::{Condition, Set, address, is_ipv4, number},
     error::{Diagnostic, quoted},
     lexer::{self, Unit},
-    parser::{Comparison, Id, NodeKind, TextTest},
+    parser::{Id, NodeKind, TextTest},
 };
-
-/// Largest compiled size of a regular expression in bytes: that of the plugin that evaluates it.
-pub(super) const REGEX_SIZE: usize = 1 << 20;
 
 /// Greatest number of regular expressions.
 pub(super) const MOST_REGEXES: u32 = 32;
@@ -71,7 +71,7 @@ impl Lowering<'_> {
             (Value::Computed(shape), Value::Constant(constant)) => (comparison, shape, constant, right),
             (Value::Constant(constant), Value::Computed(shape)) => {
                 operations = more;
-                (comparison.flipped(), shape, constant, left)
+                (comparison.mirrored(), shape, constant, left)
             }
         };
         let constant = self.converted(constant, shape, at)?;
@@ -124,14 +124,7 @@ impl Lowering<'_> {
                 ));
             }
         };
-        Ok(Condition::Truth(match comparison {
-            Comparison::Equal => order.is_eq(),
-            Comparison::NotEqual => order.is_ne(),
-            Comparison::Less => order.is_lt(),
-            Comparison::LessOrEqual => order.is_le(),
-            Comparison::Greater => order.is_gt(),
-            Comparison::GreaterOrEqual => order.is_ge(),
-        }))
+        Ok(Condition::Truth(comparison.accepts(order)))
     }
 
     /// Refuses the comparison of two fields that mean different things.

@@ -28,8 +28,9 @@ pub(crate) use names::EVENTS;
 /// Looks names up and checks types.
 pub(crate) struct Lowering<'t> {
     pub(crate) tree: &'t Tree<'t>,
-    pub(crate) context: &'t Context<'t>,
-    pub(crate) regexes: &'t Cell<u32>,
+    context: &'t Context<'t>,
+    /// Number of regular expressions so far.
+    regexes: Cell<u32>,
 }
 
 type Hint = Option<&'static QueryField>;
@@ -67,6 +68,12 @@ pub(crate) fn depth(operations: &[Operation]) -> usize {
         most = most.max(depth);
     }
     most
+}
+
+impl<'t> Lowering<'t> {
+    pub(crate) fn new(tree: &'t Tree<'t>, context: &'t Context<'t>) -> Self {
+        Lowering { tree, context, regexes: Cell::new(0) }
+    }
 }
 
 impl Lowering<'_> {

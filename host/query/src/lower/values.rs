@@ -3,7 +3,10 @@
 use std::{net::IpAddr, ops::Range};
 
 use flowgate_model::Operation;
-use flowgate_names::query::{self, kind};
+use flowgate_names::{
+    operation::Arithmetic,
+    query::{self, kind},
+};
 
 use super::{
     Hint, Lowering,
@@ -364,19 +367,7 @@ pub(super) fn folded(
         }
     };
     check_operand(operator, other, right_at)?;
-    let result = match operator {
-        0 => one.checked_add(other),
-        1 => one.checked_sub(other),
-        2 => one.checked_mul(other),
-        3 => one.checked_div(other),
-        4 => one.checked_rem(other),
-        5 => Some(one & other),
-        6 => Some(one | other),
-        7 => Some(one ^ other),
-        8 => one.checked_shl(other as u32).filter(|shifted| shifted >> other == one),
-        _ => one.checked_shr(other as u32),
-    };
-    match result {
+    match Arithmetic::of_code(operator).and_then(|operation| operation.checked(one, other)) {
         Some(result) => Ok(Constant::Number(result, unit)),
         None => Err(beyond(at.clone())),
     }
