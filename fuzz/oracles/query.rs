@@ -1,6 +1,6 @@
-//! Arbitrary text as a condition, as columns and as keys and measures of an aggregation: nothing panics, the place of an
-//! error is in the text, its message has nothing that a terminal interprets, what is accepted has a canonical text that
-//! is parsed as the same, and memory and time are proportional to the text.
+//! Arbitrary text as a condition, as columns and as keys and measures of an aggregation: nothing panics, the place of
+//! an error is in the text, its message has nothing that a terminal interprets, what is accepted has a canonical text
+//! that is parsed as the same, and memory and time are proportional to the text.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,5 @@
-//! One tenant beside others whose plugins do all the harm that they can: what its calls take, compared with being alone.
+//! One tenant beside others whose plugins do all the harm that they can: what its calls take, compared with being
+//! alone.
 
 use crate::tenants::{middle, pass, plugin, serve, status};
 use flowgate_test_support::{Namespace, Program, bombs, entries, until};
@@ -11,8 +12,8 @@ const BURST: u16 = 50;
 /// Goal: the 99th percentile beside the bombs as a multiple of that alone.
 const GOAL: f64 = 2.0;
 
-/// What was seen of the tenant: the 50th and the 99th percentile of the time of its calls in microseconds, the number of
-/// calls, and of lost events; and the peak of the service's memory in MiB.
+/// What was seen of the tenant: the 50th and the 99th percentile of the time of its calls in microseconds, the number
+/// of calls, and of lost events; and the peak of the service's memory in MiB.
 type Figures = [f64; 5];
 
 /// Creates flows with these ports in these zones.
@@ -52,18 +53,18 @@ fn measure(ours: &str, with: bool) -> (Figures, usize) {
         }
         let own = || status(ours, directory).into_iter().next().unwrap_or_default();
         until("it has what is its own", || {
-            let told = own();
-            told["waiting"] == 0 && told["events"] == u64::from(BURSTS) * u64::from(BURST)
+            let reported = own();
+            reported["waiting"] == 0 && reported["events"] == u64::from(BURSTS) * u64::from(BURST)
         });
-        let told = own();
+        let reported = own();
         let number = |value: &Value| value.as_u64().unwrap_or_default() as f64;
-        let calls = &told["plugins"][0];
+        let calls = &reported["plugins"][0];
         let peak = service.program.peak().unwrap_or_default() as f64 / 1024.0;
         let figures = [
             number(&calls["p50"]) / 1e3,
             number(&calls["p99"]) / 1e3,
             number(&calls["calls"]),
-            number(&told["lost"]),
+            number(&reported["lost"]),
             peak,
         ];
         service.end();

@@ -4,8 +4,8 @@
 //! It never fails because of a figure, only if it cannot perform the requested measurement. `FLOWS` (200000) is the
 //! size of the table, `ROUNDS` (5) the number of runs of each case for each program, in turn; it prints the medians.
 //! The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names contain this text;
-//! `events`, `tenants` and `bombs` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench` measures the one
-//! that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
+//! `events`, `tenants` and `bombs` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench` measures
+//! the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 mod bare;

@@ -87,7 +87,7 @@ impl OwnGroup {
     /// Finds the group of the calling process.
     ///
     /// # Errors
-    /// [`NoGroups::NotMounted`], also where `/proc` does not tell.
+    /// [`NoGroups::NotMounted`], also where `/proc` does not say.
     pub fn find() -> Result<Self, NoGroups> {
         let read = |path: &str| fs::read(path).unwrap_or_default();
         let groups = read("/proc/self/cgroup");

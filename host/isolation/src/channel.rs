@@ -131,8 +131,8 @@ impl Channel {
     /// descriptors sent with it. Returns `None` at the end of the stream; an empty record looks the same.
     ///
     /// # Errors
-    /// InvalidData with [`Violation::Long`] if the record is longer than the buffer; an error of the socket if the other end was closed with
-    /// unread records.
+    /// InvalidData with [`Violation::Long`] if the record is longer than the buffer; an error of the socket if the
+    /// other end was closed with unread records.
     pub fn receive<'a>(&self, buffer: &'a mut [u8; LONGEST]) -> io::Result<Option<&'a [u8]>> {
         let received = loop {
             match recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {

@@ -84,8 +84,8 @@ impl Child {
         self.lease.send(&record.map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?, &[])
     }
 
-    /// Returns the CPU time that the process has used since it was started; `None` if it has not been started yet, or has
-    /// ended.
+    /// Returns the CPU time that the process has used since it was started; `None` if it has not been started yet, or
+    /// has ended.
     #[must_use]
     pub fn cpu_time(&self) -> Option<Duration> {
         match self.pid.load(Ordering::Relaxed) {
@@ -102,7 +102,8 @@ impl Child {
         sys::readable(self.lease.as_fd(), Duration::ZERO)
     }
 
-    /// Waits until the process has been started, or has ended, or until the deadline. Returns its process ID if it runs.
+    /// Waits until the process has been started, or has ended, or until the deadline. Returns its process ID if it
+    /// runs.
     ///
     /// # Errors
     /// It did not start, or the spawner has ended.
@@ -207,16 +208,16 @@ fn read(record: &[u8]) -> io::Result<io::Result<News>> {
     }
 }
 
-/// Reports that the calling process has been started. The kernel says which one that is. It is not an error if the owner no
-/// longer listens.
-pub(super) fn tell_start(lease: &Channel) {
+/// Reports that the calling process has been started. The kernel says which one that is. It is not an error if the
+/// owner no longer listens.
+pub(super) fn report_start(lease: &Channel) {
     let record = Record::new(STARTED, 0).finish();
     let _ = record.map(|record| lease.send(&record, &[]));
 }
 
-/// What an owner wants of its process.
+/// A request of an owner about its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Request {
     /// It is to stand still.
     Stop,
     /// It is to go on.
@@ -225,21 +226,21 @@ pub(super) enum Wish {
     End,
 }
 
-/// Returns the next wish of the owner of a process, which has arrived.
-pub(super) fn wish(lease: &Channel) -> Wish {
+/// Returns the next request of the owner of a process, which has arrived.
+pub(super) fn next_request(lease: &Channel) -> Request {
     let mut buffer = Channel::buffer();
     match lease.receive(&mut buffer) {
         Ok(Some(record)) => match Frame::read(record, 0).map(|frame| frame.kind) {
-            Ok(STOP) => Wish::Stop,
-            Ok(CONTINUE) => Wish::Continue,
-            _ => Wish::End,
+            Ok(STOP) => Request::Stop,
+            Ok(CONTINUE) => Request::Continue,
+            _ => Request::End,
         },
-        _ => Wish::End,
+        _ => Request::End,
     }
 }
 
 /// Reports that a process has ended. It is not an error if the owner no longer listens.
-pub(super) fn tell_end(lease: &Channel, ending: &Ending) {
+pub(super) fn report_end(lease: &Channel, ending: &Ending) {
     let (signalled, value) = match ending.status {
         Ok(status) => (false, status),
         Err(signal) => (true, signal),
@@ -251,18 +252,18 @@ pub(super) fn tell_end(lease: &Channel, ending: &Ending) {
 }
 
 /// Reports that a process could not be started. It is not an error if the owner no longer listens.
-pub(super) fn tell_failure(lease: &Channel, step: &str, error: &io::Error) {
+pub(super) fn report_failure(lease: &Channel, step: &str, error: &io::Error) {
     let errno = u32::try_from(error.raw_os_error().unwrap_or(libc::EIO)).unwrap_or_default();
-    tell(lease, step, errno);
+    send_failure(lease, step, errno);
 }
 
 /// Reports that a process was not started, for this reason. It is not an error if the owner no longer listens.
-pub(super) fn tell_refusal(lease: &Channel, reason: &str) {
-    tell(lease, reason, 0);
+pub(super) fn report_refusal(lease: &Channel, reason: &str) {
+    send_failure(lease, reason, 0);
 }
 
 /// Sends the failed step and its error number, or the whole reason and 0.
-fn tell(lease: &Channel, text: &str, errno: u32) {
+fn send_failure(lease: &Channel, text: &str, errno: u32) {
     let record = Record::new(FAILED, 0).u32(errno).text(text, STEP).finish();
     let _ = record.map(|record| lease.send(&record, &[]));
 }
@@ -276,30 +277,30 @@ mod tests {
         for status in [Ok(0), Ok(101), Err(libc::SIGXCPU)] {
             let (child, other) = Child::pair(None).unwrap();
             let ending = Ending { status, time: Duration::from_micros(5), memory: 7 };
-            tell_end(&other, &ending);
+            report_end(&other, &ending);
             assert_eq!(child.wait(Instant::now()).unwrap(), Some(ending));
         }
         let (child, other) = Child::pair(None).unwrap();
         assert_eq!(child.wait(Instant::now()).unwrap(), None);
         assert_eq!((child.started(Instant::now()).unwrap(), child.cpu_time()), (None, None));
         let own = std::process::id().try_into().unwrap();
-        tell_start(&other);
+        report_start(&other);
         assert_eq!(child.started(Instant::now()).unwrap(), Some(own));
         assert_eq!(child.wait(Instant::now()).unwrap(), None);
         assert!(child.cpu_time().unwrap() > Duration::ZERO);
-        for (still, wanted) in [(true, Wish::Stop), (false, Wish::Continue)] {
+        for (still, wanted) in [(true, Request::Stop), (false, Request::Continue)] {
             child.stand_still(still).unwrap();
-            assert_eq!(wish(&other), wanted);
+            assert_eq!(next_request(&other), wanted);
         }
-        tell_failure(&other, "cannot fork", &io::Error::from_raw_os_error(libc::EAGAIN));
+        report_failure(&other, "cannot fork", &io::Error::from_raw_os_error(libc::EAGAIN));
         let error = child.wait(Instant::now()).unwrap_err();
         assert!(error.to_string().starts_with("cannot fork: Resource temporarily unavailable"), "{error}");
-        tell_refusal(&other, "nobody is left");
+        report_refusal(&other, "nobody is left");
         assert_eq!(child.wait(Instant::now()).unwrap_err().to_string(), "nobody is left");
         drop(other);
         assert!(child.wait(Instant::now()).unwrap_err().to_string().contains("has ended"));
         let (child, other) = Child::pair(None).unwrap();
         drop(child);
-        assert_eq!(wish(&other), Wish::End);
+        assert_eq!(next_request(&other), Request::End);
     }
 }

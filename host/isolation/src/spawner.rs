@@ -25,7 +25,7 @@ use flowgate_privileges::{sandbox, users};
 use super::{
     cgroup::{Controllers, GroupLimits, Groups},
     channel::Channel,
-    child::{Child, Wish, tell_end, tell_failure, tell_refusal, tell_start, wish},
+    child::{Child, Request, next_request, report_end, report_failure, report_refusal, report_start},
     frame::{Body, Frame, Record, Violation},
     limits::Limits,
     sys,
@@ -39,8 +39,8 @@ const CHANNEL: RawFd = 3;
 /// OOM score adjustment of a started process, from 0 to 1000: the higher, the more likely the kernel kills it first
 /// when memory runs out.
 const SACRIFICE: &str = "500";
-/// Processes and threads of the user of a started process, if that has no other process (RLIMIT_NPROC). A worker has two,
-/// and a process that tries what a filter may kill it for one more.
+/// Processes and threads of the user of a started process, if that has no other process (RLIMIT_NPROC). A worker has
+/// two, and a process that tries what a filter may kill it for one more.
 const PROCESSES: u64 = 8;
 
 /// The task of a started process.
@@ -148,8 +148,8 @@ impl Start {
     }
 }
 
-/// What separates the processes of a spawner from each other and from the rest of the machine, besides what they give up
-/// themselves.
+/// What separates the processes of a spawner from each other and from the rest of the machine, besides what they give
+/// up themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Separation {
     /// The users of processes, each of which has one that no other process has; `None` if all have that of the owner.
@@ -168,8 +168,8 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Forks the spawner, which keeps no descriptor except the channel for orders, and no capabilities except those that
-    /// users of their own take.
+    /// Forks the spawner, which keeps no descriptor except the channel for orders, and no capabilities except those
+    /// that users of their own take.
     ///
     /// With `groups`, each process gets one of them. Where there can be no PID namespace, they do without.
     ///
@@ -206,7 +206,8 @@ impl Spawner {
     /// The calling process must be single-threaded.
     ///
     /// # Errors
-    /// Why they cannot: capabilities are missing, the user namespace lacks the users, or they may not execute the program.
+    /// Why they cannot: capabilities are missing, the user namespace lacks the users, or they may not execute the
+    /// program.
     #[allow(unsafe_code, reason = "it forks")]
     pub unsafe fn check_users(range: UserRange) -> io::Result<()> {
         range.check(own_program().as_ref())
@@ -266,8 +267,8 @@ impl Spawner {
     }
 }
 
-/// Opens the program of this process: it is executed by descriptor, so that an update of the file on disk does not mix two
-/// versions.
+/// Opens the program of this process: it is executed by descriptor, so that an update of the file on disk does not mix
+/// two versions.
 fn own_program() -> Option<File> {
     File::open("/proc/self/exe").ok()
 }
@@ -350,10 +351,10 @@ impl Loop {
                 // The lease is closed when the owner drops its handle: it no longer wants the process.
                 send(
                     running.pid,
-                    match wish(&running.lease) {
-                        Wish::Stop => Signal::SIGSTOP,
-                        Wish::Continue => Signal::SIGCONT,
-                        Wish::End => Signal::SIGKILL,
+                    match next_request(&running.lease) {
+                        Request::Stop => Signal::SIGSTOP,
+                        Request::Continue => Signal::SIGCONT,
+                        Request::End => Signal::SIGKILL,
                     },
                 );
             }
@@ -383,7 +384,7 @@ impl Loop {
         let users = &mut self.users;
         self.running.retain(|running| match sys::collect(running.pid) {
             Some(ending) => {
-                tell_end(&running.lease, &ending);
+                report_end(&running.lease, &ending);
                 if let (Some(users), Some(user)) = (users.as_mut(), running.user) {
                     users.give_back(user);
                 }
@@ -401,14 +402,14 @@ impl Loop {
         let Ok(lease) = Channel::from_descriptor(descriptors.remove(0)) else { return };
         let user = match self.users.as_mut().map(Users::take).transpose() {
             Ok(user) => user,
-            Err(reason) => return tell_refusal(&lease, &format!("`worker-uids`: {reason}")),
+            Err(reason) => return report_refusal(&lease, &format!("`worker-uids`: {reason}")),
         };
         // SAFETY: this process is single-threaded.
         #[allow(unsafe_code)]
         let forked = unsafe { sys::fork() };
         match forked {
             Err(error) => {
-                tell_failure(&lease, "cannot start a process", &error);
+                report_failure(&lease, "cannot start a process", &error);
                 if let (Some(users), Some(user)) = (self.users.as_mut(), user) {
                     users.give_back(user);
                 }
@@ -417,14 +418,14 @@ impl Loop {
                 self.running.push(Running { pid, lease, user });
             }
             Ok(None) => {
-                tell_start(&lease);
+                report_start(&lease);
                 // Used only to report a failure; it is closed when the program is executed.
                 let status = match sys::aside(lease.as_fd()).and_then(Channel::from_descriptor) {
                     Ok(lease) => match self.become_other(order, user, &descriptors) {
                         // Not a destructor of descriptors runs: the process has closed them by their numbers.
                         Ok(status) => sys::exit(status),
                         Err((step, error)) => {
-                            tell_failure(&lease, step, &error);
+                            report_failure(&lease, step, &error);
                             127
                         }
                     },
@@ -448,8 +449,8 @@ impl Loop {
             // The process that writes.
             unistd::write(entrance, b"0").map_err(|errno| ("cannot enter its control group", errno.into()))?;
         }
-        // A refusal is harmless: the process then keeps its default score. The file belongs to root unless the process is
-        // dumpable, which the program that it executes is at first anyway.
+        // A refusal is harmless: the process then keeps its default score. The file belongs to root unless the process
+        // is dumpable, which the program that it executes is at first anyway.
         let _ = prctl::set_dumpable(true);
         let _ = fs::write("/proc/self/oom_score_adj", SACRIFICE);
         sandbox::give_way(order.nice);

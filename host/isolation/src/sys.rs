@@ -36,8 +36,8 @@ pub(super) unsafe fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
-/// Forks into a PID namespace of its own, in which the child is process 1: when it ends, the kernel ends all others there.
-/// Returns the child's process ID, or `None` in the child.
+/// Forks into a PID namespace of its own, in which the child is process 1: when it ends, the kernel ends all others
+/// there. Returns the child's process ID, or `None` in the child.
 ///
 /// # Safety
 /// As [`fork`].
@@ -47,8 +47,8 @@ pub(super) unsafe fn fork() -> io::Result<Option<Pid>> {
 pub(super) unsafe fn fork_as_first() -> io::Result<Option<Pid>> {
     let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
     // The C library has no function for this. It does not notice, either, which makes no difference to a single thread.
-    // SAFETY: guaranteed by the caller; without a stack of its own the child has a copy of this one. The arguments behind
-    // are not used with these flags, so that their order, which depends on the architecture, does not matter.
+    // SAFETY: guaranteed by the caller; without a stack of its own the child has a copy of this one. The arguments
+    // behind are not used with these flags, so that their order, which depends on the architecture, does not matter.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
@@ -126,7 +126,7 @@ pub(super) fn receive(channel: &Channel, buffer: &mut [u8; LONGEST]) -> io::Resu
     Ok((message.bytes, descriptors))
 }
 
-/// Has the kernel tell who has sent each record that is received here.
+/// Asks the kernel to say who has sent each record that is received here.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -135,8 +135,8 @@ pub(super) fn ask_for_senders(channel: &Channel) -> io::Result<()> {
     setsockopt(&channel.as_fd(), sockopt::PassCred, &true).map_err(io::Error::from)
 }
 
-/// Receives a record, and the process ID of its sender as this process sees it. Returns the length, which is 0 at the end
-/// of the stream.
+/// Receives a record, and the process ID of its sender as this process sees it. Returns the length, which is 0 at the
+/// end of the stream.
 ///
 /// # Errors
 /// The socket has failed, or the record is longer than the buffer.

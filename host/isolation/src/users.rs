@@ -13,7 +13,7 @@ use flowgate_privileges::{sandbox, users};
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::{
-    child::{Child, tell_failure},
+    child::{Child, report_failure},
     sys,
 };
 
@@ -42,8 +42,8 @@ impl UserRange {
         self.last - self.first + 1
     }
 
-    /// Checks that a process can be started as users of this range, by doing all but starting it: as the first user, and as
-    /// the last one. The calling process must be single-threaded.
+    /// Checks that a process can be started as users of this range, by doing all but starting it: as the first user,
+    /// and as the last one. The calling process must be single-threaded.
     ///
     /// # Errors
     /// Why it cannot.
@@ -59,7 +59,7 @@ impl UserRange {
     }
 
     fn check_one(self, user: u32, program: Option<&File>) -> io::Result<()> {
-        let (told, other) = Child::pair(None)?;
+        let (child, other) = Child::pair(None)?;
         let trial = || {
             users::become_user(user)?;
             program.map_or(Ok(()), |program| sys::is_executable(program.as_fd()))
@@ -67,14 +67,14 @@ impl UserRange {
         match in_child(|| match trial() {
             Ok(()) => 0,
             Err((step, error)) => {
-                tell_failure(&other, step, &error);
+                report_failure(&other, step, &error);
                 1
             }
         })? {
             Some(0) => Ok(()),
             Some(_) => {
                 drop(other);
-                match told.wait(Instant::now() + Duration::from_secs(1)) {
+                match child.wait(Instant::now() + Duration::from_secs(1)) {
                     Err(error) => Err(error),
                     Ok(_) => Err(io::Error::other("the user cannot be changed")),
                 }
@@ -113,8 +113,8 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// Returns a range of which nobody is used. `start` decides who is used first, so that services with the same range do
-    /// not begin with the same users.
+    /// Returns a range of which nobody is used. `start` decides who is used first, so that services with the same range
+    /// do not begin with the same users.
     pub(super) fn new(range: UserRange, start: u32) -> Self {
         Users { range, used: BTreeSet::new(), next: start % range.count() }
     }

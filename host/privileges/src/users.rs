@@ -16,9 +16,9 @@ use nix::{
 
 use super::capabilities::CapabilitySets;
 
-/// Returns the capabilities of a process that starts others as users of their own, as bits: it sets users and groups, and
-/// ends what runs as another user. `PR_SET_PDEATHSIG` needs CAP_KILL as well: the signal is sent by the process that
-/// ends.
+/// Returns the capabilities of a process that starts others as users of their own, as bits: it sets users and groups,
+/// and ends what runs as another user. `PR_SET_PDEATHSIG` needs CAP_KILL as well: the signal is sent by the process
+/// that ends.
 #[must_use]
 pub fn capabilities() -> u64 {
     [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL]
@@ -45,8 +45,8 @@ pub fn is_root() -> bool {
     unsafe { geteuid() == 0 }
 }
 
-/// Makes the calling process, which must be single-threaded, one of a user and a group with this number, without further
-/// groups. Its capabilities are unchanged unless it was one of root.
+/// Makes the calling process, which must be single-threaded, one of a user and a group with this number, without
+/// further groups. Its capabilities are unchanged unless it was one of root.
 ///
 /// # Errors
 /// The step that failed, and why.
@@ -61,9 +61,9 @@ pub fn become_user(number: u32) -> Result<(), (&'static str, io::Error)> {
     }
 }
 
-/// Returns true if the user of the calling process has another process or thread in its user namespace, whether it can be
-/// seen from here or not. The calling process must be single-threaded, no process of root, and have no capability; it cannot
-/// start more than one process afterwards.
+/// Returns true if the user of the calling process has another process or thread in its user namespace, whether it can
+/// be seen from here or not. The calling process must be single-threaded, no process of root, and have no capability;
+/// it cannot start more than one process afterwards.
 #[must_use]
 pub fn has_another_process() -> bool {
     // This process and another one, which cannot be started if there is one already.

@@ -14,8 +14,8 @@ use crate::{
 /// Greatest number of columns.
 const MOST: usize = 256;
 
-/// Parses expressions, which commas separate. Returns each as it was written, with invisible characters escaped, with its program and the kind of its
-/// values ([`flowgate_names::query::kind`]).
+/// Parses expressions, which commas separate. Returns each as it was written, with invisible characters escaped, with
+/// its program and the kind of its values ([`flowgate_names::query::kind`]).
 ///
 /// # Errors
 /// If the text is no such list.

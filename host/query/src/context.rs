@@ -31,8 +31,8 @@ impl Context<'_> {
     }
 }
 
-/// Reads a file of names like `/etc/services`: a name, a number, and aliases. Of several lines with a name, the first one
-/// is taken. Lines whose number is not understood are left out.
+/// Reads a file of names like `/etc/services`: a name, a number, and aliases. Of several lines with a name, the first
+/// one is taken. Lines whose number is not understood are left out.
 pub(crate) fn database<T: Copy>(text: &str, number: impl Fn(&str) -> Option<T>) -> HashMap<String, T> {
     let mut numbers = HashMap::new();
     for line in text.lines() {

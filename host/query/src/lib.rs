@@ -101,8 +101,8 @@ impl Query {
 }
 
 impl Query {
-    /// Returns a selection that all entries of the kernel's table satisfy that satisfy the condition and this selection:
-    /// what the kernel's filter is made of.
+    /// Returns a selection that all entries of the kernel's table satisfy that satisfy the condition and this
+    /// selection: what the kernel's filter is made of.
     #[must_use]
     pub fn narrowed(&self, selection: &Selection) -> Selection {
         implied::both(selection.clone(), self.implied.clone())

@@ -1,4 +1,5 @@
-//! What texts mean: canonical texts and messages in `canonical.txt` and `errors.txt` (BLESS=1 writes them), and programs.
+//! What texts mean: canonical texts and messages in `canonical.txt` and `errors.txt` (BLESS=1 writes them), and
+//! programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 #[allow(dead_code, reason = "this needs only a part of it")]

@@ -1,5 +1,5 @@
-//! Operations of queries by their codes: `operation` of the WIT interface `query`. The host computes constants with them,
-//! and plugins columns.
+//! Operations of queries by their codes: `operation` of the WIT interface `query`. The host computes constants with
+//! them, and plugins columns.
 
 use core::cmp::Ordering;
 

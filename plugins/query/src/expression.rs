@@ -48,7 +48,8 @@ pub(crate) enum Text {
     Constant(Vec<u8>),
 }
 
-/// Returns the result of an operation if operands and result are small; `None` says nothing about the result in 128 bits.
+/// Returns the result of an operation if operands and result are small; `None` says nothing about the result in 128
+/// bits.
 #[inline]
 fn narrow_result(operation: Arithmetic, left: i64, right: i64) -> Option<i64> {
     match operation {

@@ -9,8 +9,8 @@ use super::{
 };
 use nix::{sys::signal::kill, unistd::Pid};
 
-/// From the beginning of the program to its first filter: what the C library and the standard library do at the start of
-/// each process, and what the process gives up.
+/// From the beginning of the program to its first filter: what the C library and the standard library do at the start
+/// of each process, and what the process gives up.
 const START: &[&str] = &[
     "arch_prctl",
     "brk",
@@ -168,8 +168,8 @@ fn phases(trace: &str) -> BTreeMap<Phase, BTreeSet<String>> {
     seen
 }
 
-/// What workers and compilers call from their start through events, traps, restarts and reloads to their end is listed: a
-/// C library or an engine that calls more is found here, and not where the filter ends the process.
+/// What workers and compilers call from their start through events, traps, restarts and reloads to their end is listed:
+/// a C library or an engine that calls more is found here, and not where the filter ends the process.
 #[test]
 fn no_call_but_these() {
     Namespace::run(|namespace| {
@@ -198,7 +198,7 @@ fn no_call_but_these() {
         serving.until("it runs", || serving.errors().contains("generation 1 runs"));
         let sees = |port: u16| {
             entries::insert(namespace, &flow(7, port));
-            serving.until("blue is told", || output(&serving, "blue").contains(&format!("sport={port} ")));
+            serving.until("blue gets the event", || output(&serving, "blue").contains(&format!("sport={port} ")));
         };
         sees(70);
         entries::insert(namespace, &flow(8, 80));
@@ -215,8 +215,8 @@ fn no_call_but_these() {
             now["tenants"].as_array().unwrap().iter().all(is_new)
         });
         sees(71);
-        let told = serving.ask(&["reload"]);
-        assert_eq!(told.text(), "generation 2\n", "{}", told.errors());
+        let reported = serving.ask(&["reload"]);
+        assert_eq!(reported.text(), "generation 2\n", "{}", reported.errors());
         sees(72);
         // The tracer has written all when it has closed the standard error that it shares with the service.
         serving.end();

@@ -40,7 +40,7 @@ fn a_service_writes_only_where_nobody_else_can() {
             let errors = outcome.errors();
             assert!(outcome.status == 1 && errors.contains(words), "{what}, {words}: {errors}");
             assert!(errors.contains("; use a directory that belongs to root or user "), "{what}: {errors}");
-            // The socket is made by whoever runs the service.
+            // The socket is made by the user who runs the service.
             if what != "socket" {
                 let checked = flowgate().run(&["policy", "check", &path]);
                 assert!(checked.status == 1 && checked.errors().contains(words), "{what}: {}", checked.errors());

@@ -65,8 +65,8 @@ fn neighbours_are_found_under_another_name_of_their_namespace() {
         let path = namespace.directory().join("policy.toml").display().to_string();
         let words = ["policy", "explain", "--namespace", "two", &path, "--"];
         let line = "-s 10.1.0.1 -d 192.0.2.1 -p udp --sport 1 --dport 2 -w 7".split(' ');
-        let told = flowgate().must(&words.into_iter().chain(line).collect::<Vec<_>>());
-        assert!(told.contains("tenant blue: sees it"), "{told}");
+        let reported = flowgate().must(&words.into_iter().chain(line).collect::<Vec<_>>());
+        assert!(reported.contains("tenant blue: sees it"), "{reported}");
         serving.end();
         for name in ["one", "two", "three", "own"] {
             // The rest is unmounted with the mount namespace of the test.

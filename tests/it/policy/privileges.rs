@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Stdio}
 
 use crate::policy::{Serving, compiling, flowgate, plugins, policy, policy_text, service};
 use caps::Capability;
-use flowgate_test_support::{Background, Namespace, Program, entries, until};
+use flowgate_test_support::{AS_NOBODY_WITH_NET_ADMIN, Background, NOBODY, Namespace, Program, entries, until};
 
 /// Returns a tenant without actions, with more keys.
 fn tenant(keys: &str) -> String {
@@ -77,24 +77,14 @@ fn a_keeper_has_one_capability_and_no_executable_memory() {
 /// As a unit with User= starts it: another user, and the capability as an ambient one.
 #[test]
 fn the_service_runs_without_root() {
-    const NOBODY: &str = "65534";
     Namespace::run(|namespace| {
         policy(namespace, &service::tenant("blue", 7, "", ""));
         let program = flowgate().copied_to(namespace.directory());
         Program::new("chown").must(&["-R", NOBODY, namespace.directory().to_str().unwrap()]);
-        let mut command = Program::new("setpriv").command(&[
-            "--reuid",
-            NOBODY,
-            "--regid",
-            NOBODY,
-            "--clear-groups",
-            "--inh-caps=-all,+net_admin",
-            "--ambient-caps=-all,+net_admin",
-            "--bounding-set=-all,+net_admin",
-            program.path.to_str().unwrap(),
-            "run",
-            namespace.directory().join("policy.toml").to_str().unwrap(),
-        ]);
+        let path = namespace.directory().join("policy.toml");
+        let service = [program.path.to_str().unwrap(), "run", path.to_str().unwrap()];
+        let [setpriv, words @ ..] = AS_NOBODY_WITH_NET_ADMIN;
+        let mut command = Program::new(setpriv).command(&[&words[..], &service].concat());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let serving = Serving::spawn(namespace, command);
         serving.until("it runs", || serving.errors().contains("generation 1 runs"));

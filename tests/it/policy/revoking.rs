@@ -42,8 +42,8 @@ fn held_up_with(
         // A pipe holds some 500 lines.
         let flows: Vec<String> = ports.by_ref().take(100).map(|port| format!("-I {}", flow(7, port))).collect();
         entries::load(namespace, &flows);
-        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
-        told["tenants"][0]["waiting"].as_u64().unwrap() > 100_000
+        let reported: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        reported["tenants"][0]["waiting"].as_u64().unwrap() > 100_000
     });
     let new = fs::read_to_string(&path).unwrap().replace("grants = [\"delete\"]", "grants = []");
     let (new, _) = new.split_once("[[tenant.sink]]").unwrap();
@@ -136,8 +136,8 @@ fn state_survives_and_is_not_written_by_the_old_one() {
         let (serving, pipe) = held_up_with(namespace, "60s", &text, launch);
         assert_eq!(serving.ask(&["reload"]).status, 0);
         let rows = || {
-            let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
-            told["tenants"][0]["plugins"][0]["rows_in"].as_u64().unwrap()
+            let reported: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+            reported["tenants"][0]["plugins"][0]["rows_in"].as_u64().unwrap()
         };
         let all = table().len() as u64;
         serving.until("the new one has seen the table", || rows() >= all);

@@ -32,9 +32,9 @@ fn a_tenant_that_does_not_start_ends_alone() {
         let named = format!("file = \"{}\"\nsha256 = \"{other}\"", attacker().0.display());
         let strange = tenant("red", 8, "", "").replace("PLUGIN", &named);
         let serving = Serving::start(namespace, &(blue(7) + &missing));
-        let told = serving.ask(&["status"]).text();
-        assert!(told.contains("tenant blue: running") && told.contains("tenant red: ended"), "{told}");
-        assert!(told.contains("cannot read plugin"), "{told}");
+        let reported = serving.ask(&["status"]).text();
+        assert!(reported.contains("tenant blue: running") && reported.contains("tenant red: ended"), "{reported}");
+        assert!(reported.contains("cannot read plugin"), "{reported}");
         let ended = serving.audited("action", "ended");
         assert!(ended.len() == 1 && ended[0]["tenant"] == "red", "{ended:#?}");
         entries::insert(namespace, &flow(7, 70));
@@ -47,8 +47,8 @@ fn a_tenant_that_does_not_start_ends_alone() {
             let outcome = serving.ask(&["reload"]);
             assert_eq!(outcome.status, 0, "{}", outcome.errors());
             assert!(outcome.errors().contains(why), "{}", outcome.errors());
-            let told = serving.ask(&["status"]).text();
-            assert!(told.contains("tenant blue: running") && told.contains("tenant red: ended"), "{told}");
+            let reported = serving.ask(&["status"]).text();
+            assert!(reported.contains("tenant blue: running") && reported.contains("tenant red: ended"), "{reported}");
             entries::insert(namespace, &flow(zone, 80));
             serving.until("blue has its new scope", || output(&serving, "blue").contains(&format!("zone={zone}")));
         }
@@ -67,8 +67,8 @@ fn a_tenant_that_does_not_start_ends_alone() {
         // A tenant can be left out by the operator, even if it is required.
         let outcome = serving.ask(&["reload", "--without", "red"]);
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
-        let told = serving.ask(&["status", "red"]).text();
-        assert!(told.contains("tenant red: ended") && told.contains("left it out"), "{told}");
+        let reported = serving.ask(&["status", "red"]).text();
+        assert!(reported.contains("tenant red: ended") && reported.contains("left it out"), "{reported}");
         let outcome = serving.ask(&["reload", "--without", "green"]);
         assert!(outcome.status == 1 && outcome.errors().contains("there is no tenant `green`"), "{}", outcome.errors());
         serving.end();
@@ -94,9 +94,9 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
         assert!(outcome.status == 0 && outcome.errors().contains("cannot read plugin"), "{outcome:?}");
         let words = "generation 2 runs, without tenants that have not started";
         serving.until("it is reported", || serving.errors().contains(words));
-        let told = serving.ask(&["status"]).text();
-        assert!(told.contains("generation 2") && told.contains("tenant blue: ended"), "{told}");
-        assert!(told.contains("cannot read plugin"), "{told}");
+        let reported = serving.ask(&["status"]).text();
+        assert!(reported.contains("generation 2") && reported.contains("tenant blue: ended"), "{reported}");
+        assert!(reported.contains("cannot read plugin"), "{reported}");
         let ended = serving.audited("action", "ended");
         assert!(ended.len() == 1 && ended[0]["tenant"] == "blue" && ended[0]["generation"] == 2, "{ended:#?}");
         // Nobody acts on new flows, until the tenant has been resumed.
@@ -127,9 +127,9 @@ fn the_service_answers_while_a_policy_is_being_loaded() {
             let start = Instant::now();
             let mut answered = 0;
             while !reload.is_finished() {
-                let told = serving.ask(&["status"]);
-                assert_eq!(told.status, 0, "{}", told.errors());
-                answered += usize::from(!reload.is_finished() && told.text().contains("generation 1"));
+                let reported = serving.ask(&["status"]);
+                assert_eq!(reported.status, 0, "{}", reported.errors());
+                answered += usize::from(!reload.is_finished() && reported.text().contains("generation 1"));
                 let again = serving.ask(&["reload"]);
                 if !reload.is_finished() {
                     assert!(again.errors().contains("being started"), "{}", again.errors());
@@ -141,8 +141,8 @@ fn the_service_answers_while_a_policy_is_being_loaded() {
             assert!(answered > 0, "not answered within {:?}", start.elapsed());
             assert_eq!(outcome.status, 0, "{}", outcome.errors());
         });
-        let told = serving.ask(&["status"]).text();
-        assert!(told.contains("generation 2") && told.contains("tenant blue: quarantined"), "{told}");
+        let reported = serving.ask(&["status"]).text();
+        assert!(reported.contains("generation 2") && reported.contains("tenant blue: quarantined"), "{reported}");
         serving.end();
     });
 }
@@ -177,12 +177,12 @@ fn one_that_does_not_start_holds_up_nobody() {
                 assert!(outcome.errors().contains("ran longer than"), "{}", outcome.errors());
             });
             shown();
-            let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
-            let blue = &told["tenants"][0];
+            let reported: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+            let blue = &reported["tenants"][0];
             assert_eq!(
                 (&blue["state"], &blue["lost"], &blue["generation"]),
                 (&"running".into(), &0.into(), &2.into()),
-                "{told}"
+                "{reported}"
             );
         }
         serving.end();

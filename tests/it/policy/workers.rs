@@ -110,7 +110,8 @@ fn a_quarantine_kills_the_worker() {
     });
 }
 
-/// Returns the states of the workers of `blue` as the status says them, each with its generation, and as the metrics do.
+/// Returns the states of the workers of `blue` as the status says them, each with its generation, and as the metrics
+/// do.
 fn states(serving: &Serving) -> (Vec<(u64, String)>, Vec<String>) {
     let status = status(serving);
     let blue = status["tenants"].as_array().unwrap().iter().find(|tenant| tenant["tenant"] == "blue").unwrap();
@@ -118,13 +119,13 @@ fn states(serving: &Serving) -> (Vec<(u64, String)>, Vec<String>) {
     let one = |generation: &Value, worker: &Value| {
         (generation.as_u64().unwrap(), worker["state"].as_str().unwrap().to_owned())
     };
-    let told = std::iter::once(one(&blue["generation"], &blue["worker"]))
+    let reported = std::iter::once(one(&blue["generation"], &blue["worker"]))
         .chain(others.iter().map(|other| one(&other["generation"], other)))
         .collect();
     let text = scrape(serving);
     let metric = |state: &str| value(&text, &format!("tenant_workers{{tenant=\"blue\",state=\"{state}\"}}"));
     let all = ["starting", "ready", "running", "draining", "revoked", "restarting", "killed", "ended"];
-    (told, all.into_iter().filter(|state| metric(state) > 0.0).map(str::to_owned).collect())
+    (reported, all.into_iter().filter(|state| metric(state) > 0.0).map(str::to_owned).collect())
 }
 
 /// Starts the service on the existing file, with metrics.
@@ -142,7 +143,7 @@ fn life(serving: &Serving, generation: u64) -> Vec<String> {
     lines.iter().filter_map(|line| line["action"].as_str()?.strip_prefix("worker-").map(str::to_owned)).collect()
 }
 
-/// Status, audit and metrics tell each state of a worker from its start to its end.
+/// Status, audit and metrics report each state of a worker from its start to its end.
 #[test]
 fn each_state_of_a_worker_is_told() {
     Namespace::run(|namespace| {
@@ -160,9 +161,9 @@ fn each_state_of_a_worker_is_told() {
             assert_eq!(reload.join().unwrap().status, 0);
         });
         for state in ["starting", "ready"] {
-            let told = vec![(1, "running".to_owned()), (2, state.to_owned())];
+            let reported = vec![(1, "running".to_owned()), (2, state.to_owned())];
             let is_told = |(status, metrics): &(Vec<_>, Vec<String>)| {
-                *status == told && metrics.iter().any(|metric| metric == state)
+                *status == reported && metrics.iter().any(|metric| metric == state)
             };
             assert!(seen.iter().any(is_told), "{state}: {seen:#?}");
         }
@@ -179,14 +180,14 @@ fn each_state_of_a_worker_is_told() {
     });
 }
 
-/// One that has been replaced, or whose service ends, is told while it processes what is left.
+/// One that has been replaced, or whose service ends, is reported while it processes what is left.
 #[test]
 fn a_worker_that_is_replaced_or_drains_is_told() {
     Namespace::run(|namespace| {
         let (serving, pipe) = held_up(namespace, "60s", launch);
         assert_eq!(serving.ask(&["reload"]).status, 0);
-        let (told, metrics) = states(&serving);
-        assert_eq!(told, [(2, "running".into()), (1, "revoked".into())]);
+        let (reported, metrics) = states(&serving);
+        assert_eq!(reported, [(2, "running".into()), (1, "revoked".into())]);
         assert_eq!(metrics, ["running", "revoked"]);
         assert!(serving.ask(&["status"]).text().contains("\n  worker of generation 1: revoked\n"));
         assert_eq!(life(&serving, 1).last().unwrap(), "revoked");

@@ -2,26 +2,13 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use flowgate_test_support::{Namespace, Random, entries, flowgate, traffic::Traffic};
+use flowgate_test_support::{Namespace, Random, flowgate, traffic::Traffic};
 use serde_json::Value;
 
 use super::{duckdb::DuckDb, generate::Generator};
 
 /// Number of random conditions.
 const CONDITIONS: usize = 1000;
-
-/// Fills the table with everything that it can hold, and real traffic.
-fn fill(namespace: &Namespace) -> Traffic {
-    namespace.account(true);
-    namespace.keep_entries();
-    namespace.label_map(entries::LABEL_MAP);
-    entries::allow_labels(namespace);
-    for lines in [entries::every_protocol(), entries::nat(), entries::zones(), entries::marks()] {
-        entries::load(namespace, &lines);
-    }
-    entries::labelled(namespace);
-    Traffic::everything(namespace)
-}
 
 /// Records the table into a file.
 fn record(file: &Path) {
@@ -43,7 +30,7 @@ fn a_thousand_random_conditions_agree_with_duckdb() {
     let seed = Random::seed("FLOWGATE_SEED");
     println!("FLOWGATE_SEED={seed}");
     Namespace::run(|namespace| {
-        let _traffic = fill(namespace);
+        let _traffic = Traffic::in_a_full_table(namespace);
         let recording = namespace.directory().join("table.pcap");
         record(&recording);
         let recording = recording.to_str().unwrap();

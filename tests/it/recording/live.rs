@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 /// User and group ID without privileges: `nobody` on all common systems.
 const NOBODY: u32 = 65534;
 
-/// Listings of tables that the kernel fills from [`table`].
+/// Listings of tables that the kernel fills from [`Traffic::in_a_full_table`].
 const LISTS: &[&str] = &[
     "-L",
     "-L -o extended",
@@ -53,20 +53,6 @@ const LISTENERS: &[&str] = &[
     "-E -m 7",
 ];
 
-/// Fills the table with everything it can hold: protocols, states, NAT, zones, marks, labels, both families, real
-/// traffic.
-fn table(namespace: &Namespace) -> Traffic {
-    namespace.account(true);
-    namespace.keep_entries();
-    namespace.label_map(entries::LABEL_MAP);
-    entries::allow_labels(namespace);
-    for lines in [entries::every_protocol(), entries::nat(), entries::zones(), entries::marks()] {
-        entries::load(namespace, &lines);
-    }
-    entries::labelled(namespace);
-    Traffic::everything(namespace)
-}
-
 fn same(line: &str, live: &Outcome, replayed: &Outcome) {
     let (left, right) = (live.text(), replayed.text());
     let other = left.lines().zip(right.lines()).find(|(left, right)| left != right);
@@ -78,7 +64,7 @@ fn same(line: &str, live: &Outcome, replayed: &Outcome) {
 #[test]
 fn a_dump_is_shown_again() {
     Namespace::run(|namespace| {
-        let _traffic = table(namespace);
+        let _traffic = Traffic::in_a_full_table(namespace);
         let file = namespace.directory().join("dump.pcap");
         let nobody = flowgate().copied_to(namespace.directory()).user(NOBODY);
         for line in LISTS {

@@ -1,5 +1,5 @@
-//! Hostile plugins, one for each kind of harm and each place where it can be done. A bomb is the plugin of a tenant: its
-//! file, its keys in a policy, and what is known of it afterwards.
+//! Hostile plugins, one for each kind of harm and each place where it can be done. A bomb is the plugin of a tenant:
+//! its file, its keys in a policy, and what is known of it afterwards.
 
 use std::{
     fs,

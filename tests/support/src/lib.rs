@@ -27,6 +27,6 @@ pub use background::Background;
 pub use built::flowgate;
 pub use limit::Limit;
 pub use namespace::Namespace;
-pub use program::{Outcome, Program, conntrack, words};
+pub use program::{AS_NOBODY_WITH_NET_ADMIN, NOBODY, Outcome, Program, conntrack, words};
 pub use random::Random;
 pub use wait::{PATIENCE, until, until_or_explain, until_within};

@@ -59,6 +59,21 @@ pub fn copy_executable(from: &Path, to: &Path) {
     assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
 }
 
+/// User and group ID without privileges: `nobody` on all common systems.
+pub const NOBODY: &str = "65534";
+/// Words in front of a command line that run it as [`NOBODY`] with CAP_NET_ADMIN and no other capability.
+pub const AS_NOBODY_WITH_NET_ADMIN: [&str; 9] = [
+    "setpriv",
+    "--reuid",
+    NOBODY,
+    "--regid",
+    NOBODY,
+    "--clear-groups",
+    "--inh-caps=-all,+net_admin",
+    "--ambient-caps=-all,+net_admin",
+    "--bounding-set=-all,+net_admin",
+];
+
 /// Returns the installed `conntrack`.
 pub fn conntrack() -> Program {
     Program::new("conntrack")

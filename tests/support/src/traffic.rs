@@ -1,6 +1,6 @@
 //! Real traffic between addresses of loopback: TCP, UDP, ICMP, both kinds of NAT, helpers and their expectations.
 
-use crate::{Namespace, Program};
+use crate::{Namespace, Program, entries};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
@@ -82,6 +82,20 @@ impl Traffic {
         }
         namespace.nft(RULES);
         Self::default()
+    }
+
+    /// Fills the table with everything it can hold: protocols, states, NAT, zones, marks, labels, both families, real
+    /// traffic.
+    pub fn in_a_full_table(namespace: &Namespace) -> Self {
+        namespace.account(true);
+        namespace.keep_entries();
+        namespace.label_map(entries::LABEL_MAP);
+        entries::allow_labels(namespace);
+        for lines in [entries::every_protocol(), entries::nat(), entries::zones(), entries::marks()] {
+            entries::load(namespace, &lines);
+        }
+        entries::labelled(namespace);
+        Self::everything(namespace)
     }
 
     /// Generates all traffic of the other methods.

@@ -45,8 +45,8 @@ pub(super) unsafe fn provide(profile: PrivilegeProfile, worker_uids: WorkerUids)
     Ok(())
 }
 
-/// Returns the users of processes, if each is to have one of its own. Unless the policy names them, all have the same where
-/// root lacks the capabilities, as in a hardened unit, or the users, as in a user namespace.
+/// Returns the users of processes, if each is to have one of its own. Unless the policy names them, all have the same
+/// where root lacks the capabilities, as in a hardened unit, or the users, as in a user namespace.
 ///
 /// # Safety
 /// The calling process has one thread.

@@ -232,7 +232,7 @@ pub(super) fn serve_metrics(
     counters: &Counters,
 ) -> Result<Option<Server>, CommandError> {
     let server = address.map(|address| flowgate_metrics::serve(address, board, counters)).transpose()?;
-    Ok(server.inspect(tell_address))
+    Ok(server.inspect(report_address))
 }
 
 /// Starts the engine of plugins. If plugins from files run slower in this process than elsewhere, the reason is
@@ -241,7 +241,7 @@ pub(super) fn loader(labels: Vec<Label>, users: bool, local_time: bool) -> Resul
     let mut loader = PluginLoader::new(labels, users, local_time)?;
     if users {
         loader = loader.on_engine(compiling::engine(Cache::of_environment())?);
-        tell_execution(loader.engine())?;
+        report_execution(loader.engine())?;
     }
     Ok(loader)
 }
@@ -250,7 +250,7 @@ pub(super) fn loader(labels: Vec<Label>, users: bool, local_time: bool) -> Resul
 ///
 /// # Errors
 /// [`LoadError::Engine`] if they cannot run at all.
-pub(super) fn tell_execution(engine: &PluginEngine) -> Result<(), LoadError> {
+pub(super) fn report_execution(engine: &PluginEngine) -> Result<(), LoadError> {
     static REPORTED: Once = Once::new();
     let execution = engine.execution()?;
     if execution.is_slowed() {
@@ -260,7 +260,7 @@ pub(super) fn tell_execution(engine: &PluginEngine) -> Result<(), LoadError> {
 }
 
 /// Prints the address at which metrics are served.
-pub(super) fn tell_address(server: &Server) {
+pub(super) fn report_address(server: &Server) {
     report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
 }
 

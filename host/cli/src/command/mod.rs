@@ -36,7 +36,7 @@ mod tables;
 mod top;
 mod worker;
 
-use context::{Context, loader, long_name, serve_metrics, tell_address, tell_execution};
+use context::{Context, loader, long_name, report_address, report_execution, serve_metrics};
 
 pub use command_line::CommandLine;
 pub use compiling::{end as end_compiling, work};

@@ -10,8 +10,8 @@ use flowgate_policy::WorkerUids;
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_syntax::{Command, ProgramName, Settings, Table};
 
-/// Returns the profile of an invocation and the users of workers that it names; `file` is the content of the file that it
-/// names, if it can be read.
+/// Returns the profile of an invocation and the users of workers that it names; `file` is the content of the file that
+/// it names, if it can be read.
 pub(super) fn of(name: &ProgramName, invocation: &Invocation, file: Option<&[u8]>) -> (PrivilegeProfile, WorkerUids) {
     if let (Invocation::Subcommand(subcommand), Some(content)) = (invocation, file)
         && let Subcommand::Run(options) = subcommand.as_ref()

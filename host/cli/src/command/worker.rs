@@ -1,4 +1,5 @@
-//! Workers of commands: processes that have nothing, in which `policy check` starts plugins and `plugin test` tests one.
+//! Workers of commands: processes that have nothing, in which `policy check` starts plugins and `plugin test` tests
+//! one.
 
 use std::{
     fs::File,

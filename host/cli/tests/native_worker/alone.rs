@@ -102,8 +102,8 @@ pub(crate) fn what_a_worker_cannot_do(spawner: &Spawner) {
     }
 }
 
-/// Neither before nor after a worker has loaded its code does it reach another worker, or its owner, whether both have the
-/// same user or not.
+/// Neither before nor after a worker has loaded its code does it reach another worker, or its owner, whether both have
+/// the same user or not.
 // #[test], run by `main`.
 pub(crate) fn siblings(spawner: &Spawner) {
     let (calls, _events, sibling) = start(spawner, "start-wait");

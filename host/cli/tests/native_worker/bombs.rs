@@ -134,14 +134,14 @@ fn events(namespace: &Namespace, part: u16, bombs: u16) {
 }
 
 /// Returns all that the service has said about each tenant: its status, the audit, and standard error.
-fn told(serving: &Serving) -> BTreeMap<String, String> {
+fn reported(serving: &Serving) -> BTreeMap<String, String> {
     let status: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
-    let mut told = BTreeMap::new();
+    let mut reported = BTreeMap::new();
     for tenant in status["tenants"].as_array().unwrap() {
-        told.insert(tenant["tenant"].as_str().unwrap().to_owned(), tenant.to_string() + "\n");
+        reported.insert(tenant["tenant"].as_str().unwrap().to_owned(), tenant.to_string() + "\n");
     }
     let mut tell = |name: &str, line: &str| {
-        if let Some(text) = told.get_mut(name) {
+        if let Some(text) = reported.get_mut(name) {
             text.push_str(line);
             text.push('\n');
         }
@@ -153,18 +153,18 @@ fn told(serving: &Serving) -> BTreeMap<String, String> {
             tell(name, line);
         }
     }
-    told
+    reported
 }
 
 /// Returns the CPU time of the worker of a tenant in nanoseconds.
-fn worker_time(told: &str) -> u64 {
-    let status: Value = told.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+fn worker_time(reported: &str) -> u64 {
+    let status: Value = reported.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     status["worker"]["nanoseconds"].as_u64().unwrap_or_default()
 }
 
 /// Returns what has become of a tenant, in a line.
-fn summary(told: &str) -> String {
-    let status: Value = told.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+fn summary(reported: &str) -> String {
+    let status: Value = reported.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     let (plugin, worker) = (&status["plugins"][0], &status["worker"]);
     format!(
         "{}, {}; plugin {}, {} failures, {}; worker {}, {} ms, {} restarts, {}",
@@ -174,7 +174,7 @@ fn summary(told: &str) -> String {
         plugin["failures"],
         plugin["last_error"],
         worker["state"],
-        worker_time(told) / 1_000_000,
+        worker_time(reported) / 1_000_000,
         worker["restarts"],
         worker["last-end"]["reason"]
     )
@@ -217,16 +217,16 @@ pub(crate) fn ninety_nine_bombs_beside_one_tenant() {
             events(namespace, part, count);
         }
         let left = |when: &dyn Fn(&Keys) -> bool| {
-            let told = told(&serving);
+            let reported = reported(&serving);
             let silent = |bomb: &&Keys| match bomb.sign {
-                "" => worker_time(&told[&bomb.name]) < 1_000_000,
-                sign => !told[&bomb.name].contains(sign),
+                "" => worker_time(&reported[&bomb.name]) < 1_000_000,
+                sign => !reported[&bomb.name].contains(sign),
             };
             bombs
                 .iter()
                 .filter(|bomb| when(bomb))
                 .filter(silent)
-                .map(|bomb| (bomb.name.clone(), bomb.what, bomb.sign, told[&bomb.name].clone()))
+                .map(|bomb| (bomb.name.clone(), bomb.what, bomb.sign, reported[&bomb.name].clone()))
                 .collect::<Vec<_>>()
         };
         let at_end = |bomb: &Keys| bomb.name.starts_with("finish-");
@@ -246,9 +246,9 @@ pub(crate) fn ninety_nine_bombs_beside_one_tenant() {
             "p99 of the neighbour's calls: {alone:.0} us alone, {beside:.0} us beside the bombs: {:.2}",
             beside / alone
         );
-        let told = told(&serving);
+        let reported = reported(&serving);
         for bomb in &bombs {
-            println!("{} {}: {}", bomb.name, bomb.what, summary(&told[&bomb.name]));
+            println!("{} {}: {}", bomb.name, bomb.what, summary(&reported[&bomb.name]));
         }
         // The last ones go off when they end.
         write(namespace, &[neighbour()]);

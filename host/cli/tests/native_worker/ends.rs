@@ -191,7 +191,7 @@ pub(crate) fn loops_in_every_place() {
     });
 }
 
-/// `policy check` starts plugins in workers, too: whoever takes one over has nothing, and its end has a name.
+/// `policy check` starts plugins in workers, too: native code in one has nothing, and its end has a name.
 // #[test], run by `main`.
 pub(crate) fn what_is_only_checked_gets_no_further() {
     Namespace::run(|namespace| {
@@ -223,8 +223,11 @@ pub(crate) fn what_is_only_checked_gets_no_further() {
                 .unwrap();
             // The place is that of the tenant, in the line before its name.
             let wanted = format!("policy.toml:{line}:1: ");
-            let told = outcome.errors();
-            assert!(told.lines().any(|told| told.contains(&wanted) && told.contains(why)), "{name} {wanted}: {told}");
+            let reported = outcome.errors();
+            assert!(
+                reported.lines().any(|reported| reported.contains(&wanted) && reported.contains(why)),
+                "{name} {wanted}: {reported}"
+            );
         }
         assert_eq!(outcome.errors().matches(":1: the worker ").count(), acts.len(), "{}", outcome.errors());
         write(namespace, &[neighbour()]);

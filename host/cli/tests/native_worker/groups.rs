@@ -72,8 +72,8 @@ fn ticks(process: i32) -> u64 {
     stat(process).unwrap()[11].parse().unwrap()
 }
 
-/// The worker of a paused tenant stands still, in its control group if it has one, and is neither taken for one that does
-/// not answer nor in the way of the service's end.
+/// The worker of a paused tenant stands still, in its control group if it has one, and is neither taken for one that
+/// does not answer nor in the way of the service's end.
 // #[test], run by `main`: tests/it/architecture/promises.rs looks for this attribute.
 pub(crate) fn a_paused_worker_stands_still() {
     stands_still(None);
@@ -128,8 +128,8 @@ fn stands_still(group: Option<&ServiceGroup>) {
     });
 }
 
-/// A control group limits memory of all kinds, and the reason says so, where it has the controller; where it has none, the
-/// doctor says so.
+/// A control group limits memory of all kinds, and the reason says so, where it has the controller; where it has none,
+/// the doctor says so.
 // #[test], run by `main`.
 pub(crate) fn a_memory_bomb_in_a_cgroup_ends_itself() {
     let Some(group) = ServiceGroup::make() else {

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use flowgate_test_support::{Namespace, Program, until, until_or_explain};
+use flowgate_test_support::{AS_NOBODY_WITH_NET_ADMIN, NOBODY, Namespace, Program, until, until_or_explain};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -12,9 +12,6 @@ use super::{
     ends::field,
     serving::{Serving, Start, Tenant, children},
 };
-
-/// A user without anything.
-const NOBODY: &str = "65534";
 
 /// Fields of `/proc/PID/stat` from the state on; `None` if there is no such process.
 pub(crate) fn stat(process: i32) -> Option<Vec<String>> {
@@ -42,21 +39,10 @@ enum Victim {
     Both,
 }
 
-/// SIGKILL of the service, of what starts its processes, or of both ends workers that loop and ignore all signals, whether
-/// each has a user of its own or not, and whether they are in a PID namespace of their own or not.
+/// SIGKILL of the service, of what starts its processes, or of both ends workers that loop and ignore all signals,
+/// whether each has a user of its own or not, and whether they are in a PID namespace of their own or not.
 // #[test], run by `main`: tests/it/architecture/promises.rs looks for this attribute.
 pub(crate) fn nobody_outlives_the_keeper() {
-    let as_nobody: &[&str] = &[
-        "setpriv",
-        "--reuid",
-        NOBODY,
-        "--regid",
-        NOBODY,
-        "--clear-groups",
-        "--inh-caps=-all,+net_admin",
-        "--ambient-caps=-all,+net_admin",
-        "--bounding-set=-all,+net_admin",
-    ];
     let ways = [
         ("root, with users", Start::default()),
         (
@@ -64,7 +50,7 @@ pub(crate) fn nobody_outlives_the_keeper() {
             Start { by: &["setpriv", "--bounding-set=-sys_admin"], ..Start::default() },
         ),
         ("root, without users", Start { keys: "worker-uids = \"none\"", ..Start::default() }),
-        ("another user", Start { by: as_nobody, ..Start::default() }),
+        ("another user", Start { by: &AS_NOBODY_WITH_NET_ADMIN, ..Start::default() }),
     ];
     for (way, start) in ways {
         for victim in [Victim::Keeper, Victim::Spawner, Victim::Both] {

@@ -15,8 +15,8 @@ fn user(process: i32) -> u32 {
     field(&status, "Uid").split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// With a range that is too small for all workers and compilers, those that find no user say so, and the others run. A user
-/// who has another process is not taken.
+/// With a range that is too small for all workers and compilers, those that find no user say so, and the others run. A
+/// user who has another process is not taken.
 // #[test], run by `main`: tests/it/architecture/promises.rs looks for this attribute.
 pub(crate) fn users_can_run_out() {
     Namespace::run(|namespace| {

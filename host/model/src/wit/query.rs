@@ -55,7 +55,7 @@
 //! |  32    | nat.source.icmp_id            | number  | where the identifier differs                                  |
 //! |  33    | nat.destination.address       | address |                                                               |
 //! |  34    | nat.destination.port          | number  |                                                               |
-//! |  35    | nat.destination.icmp_id       | number  |                                                               |
+//! |  35    | nat.destination.icmp_id       | number  | never carried: identifiers are translated with the source     |
 //! |  36    | status                        | number  | IPS_* bits                                                    |
 //! |  37    | mark                          | number  |                                                               |
 //! |  38    | zone                          | number  | 0 where the kernel sends none; never absent                   |
@@ -137,8 +137,8 @@ pub struct NumberRange {
     pub last: Number,
 }
 
-/// The addresses from `first` to `last`, both included, as 128-bit numbers in the form of `columns.addresses`. Both
-/// are of one family.
+/// The addresses from `first` to `last`, both included, as 128-bit numbers in the form of `columns.addresses`. If
+/// both are in the mapped form of IPv4, they are those of IPv4 flows, otherwise those of IPv6 flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct AddressRange {
@@ -182,13 +182,15 @@ pub enum Operation {
     #[cfg_attr(feature = "component", component(name = "complement"))]
     Complement,
     /// Pops two numbers, two texts or two addresses, the right one first, and pushes whether they compare like this:
-    /// 0 `==`, 1 `!=`, 2 `<`, 3 `<=`, 4 `>`, 5 `>=`. Texts compare by bytes. Addresses: only 0 and 1.
+    /// 0 `==`, 1 `!=`, 2 `<`, 3 `<=`, 4 `>`, 5 `>=`. Texts compare by bytes. Addresses: only 0 and 1; a constant is of
+    /// the family that it would be of in a range.
     #[cfg_attr(feature = "component", component(name = "compare"))]
     Compare(u8),
     /// Pops a number: whether it is in one of the ranges, which are ascending and do not overlap.
     #[cfg_attr(feature = "component", component(name = "number-in"))]
     NumberIn(Vec<NumberRange>),
-    /// Pops an address: whether it is in one of the ranges, which are ascending and do not overlap.
+    /// Pops an address: whether it is in one of the ranges: first those of IPv4, then those of IPv6, each ascending and
+    /// without overlap.
     #[cfg_attr(feature = "component", component(name = "address-in"))]
     AddressIn(Vec<AddressRange>),
     /// Pops a text: whether it is one of these, which are ascending.
@@ -302,10 +304,10 @@ pub struct Aggregation {
 pub struct Cells {
     /// Its name.
     pub name: String,
-    /// The kind of its values: 0 text (in `texts`); 1 address (`hi`, `lo`), 2 network (`hi`, `lo`, and the prefix length
-    /// in `reals`); numbers (`hi`, `lo`): 3 plain, 4 bytes, 5 seconds, 6 nanoseconds since 1970, 7 layer-4 protocol,
-    /// 8 family, 9 event, 10 bits in hexadecimal (mark), 11 status, 12 TCP state, 13 port, 14 nanoseconds; in `reals`:
-    /// 15 mean, 16 mean of bytes, 17 rate per second, 18 bytes per second. Plugins print other numbers as 3.
+    /// The kind of its values: 0 text (in `texts`); 1 address (`hi`, `lo`), 2 network (`hi`, `lo`, and the prefix
+    /// length in `reals`); numbers (`hi`, `lo`): 3 plain, 4 bytes, 5 seconds, 6 nanoseconds since 1970, 7 layer-4
+    /// protocol, 8 family, 9 event, 10 bits in hexadecimal (mark), 11 status, 12 TCP state, 13 port, 14 nanoseconds; in
+    /// `reals`: 15 mean, 16 mean of bytes, 17 rate per second, 18 bytes per second. Plugins print other numbers as 3.
     pub kind: u8,
     /// One byte per row: 1 if there is a value. Empty: all have one.
     pub has: Vec<u8>,

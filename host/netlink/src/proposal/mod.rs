@@ -72,8 +72,8 @@ pub enum ProposeError {
 }
 
 /// Encodes an action on the flow of `target`, or of `values`, as a proposal. It is the request that the action consists
-/// of; where a flow may be updated, it has the id of that flow in addition, which the kernel ignores there, but whoever
-/// judges the action must not.
+/// of; where a flow may be updated, it has the id of that flow in addition, which the kernel ignores there, but the
+/// judge of the action must not.
 ///
 /// # Errors
 /// The row cannot be encoded, or the request would be refused by [`read`].

@@ -55,8 +55,8 @@ pub struct WorkerStatus {
     /// How the last one that did not finish has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_end: Option<WorkerEndReport>,
-    /// Workers of the tenant in other generations: of one that is being loaded, and of those that have been replaced and
-    /// have not finished.
+    /// Workers of the tenant in other generations: of one that is being loaded, and of those that have been replaced
+    /// and have not finished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<OtherWorker>,
 }
@@ -121,8 +121,8 @@ impl WorkerState {
         }
     }
 
-    /// Returns the action under which the audit records that a worker has got there; `None` for those that are told by
-    /// the end of a worker, or by the start of the next one.
+    /// Returns the action under which the audit records that a worker has got there; `None` for those that are recorded
+    /// by the end of a worker, or by the start of the next one.
     #[must_use]
     pub fn action(self) -> Option<&'static str> {
         match self {

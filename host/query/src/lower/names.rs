@@ -78,7 +78,8 @@ impl Lowering<'_> {
         }
     }
 
-    /// Returns the whole of a name like `http-alt`, which is read as a difference; `None` if the name is no part of one.
+    /// Returns the whole of a name like `http-alt`, which is read as a difference; `None` if the name is no part of
+    /// one.
     pub(super) fn hyphenated(&self, id: Id) -> Option<&str> {
         const LONGEST: usize = 40;
         let at = self.tree.node(id).inner.clone();

@@ -69,8 +69,8 @@ impl Owner {
         read(frame).map_err(|violation| failed(violation.into()))
     }
 
-    /// Waits until the worker may begin; returns false if it may not. `change` receives changes of states until then: the
-    /// plugin's name, the key, and the value unless the entry has been removed.
+    /// Waits until the worker may begin; returns false if it may not. `change` receives changes of states until then:
+    /// the plugin's name, the key, and the value unless the entry has been removed.
     pub(super) fn may_begin(&self, change: impl Fn(&str, &[u8], Option<Vec<u8>>)) -> bool {
         let mut part = Vec::new();
         loop {

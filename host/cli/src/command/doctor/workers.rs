@@ -1,4 +1,5 @@
-//! What separates the processes that run plugins of tenants from each other, if the service is started as this process was.
+//! What separates the processes that run plugins of tenants from each other, if the service is started as this process
+//! was.
 
 use super::{Finding, Level};
 use flowgate_base::text::path_text;
@@ -116,8 +117,11 @@ mod tests {
             let finding = cgroup(found);
             assert!(finding.text.contains(text), "{}", finding.text);
             assert_eq!(finding.level, Level::Ok);
-            let told = finding.mend.as_deref();
-            assert!(mend.map_or(told.is_none(), |mend| told.is_some_and(|told| told.starts_with(mend))), "{told:?}");
+            let reported = finding.mend.as_deref();
+            assert!(
+                mend.map_or(reported.is_none(), |mend| reported.is_some_and(|reported| reported.starts_with(mend))),
+                "{reported:?}"
+            );
         }
     }
 

@@ -74,7 +74,7 @@ impl Measured {
 pub(super) fn run(options: &BenchOptions<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     let engine = super::super::compiling::engine(Cache::of_environment())?;
     let loader = PluginLoader::in_utc(Vec::new())?.on_engine(engine);
-    super::super::tell_execution(loader.engine())?;
+    super::super::report_execution(loader.engine())?;
     let file = &options.plugin.file;
     let component = PluginComponent::open(loader.engine(), file)?;
     if !component.capabilities.flow_stage {

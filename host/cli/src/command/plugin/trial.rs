@@ -5,13 +5,13 @@
 //! conntrack: after `->` those that would be carried out, after `-x` those that would be refused. The stage itself has
 //! no grants, so that no request reaches the kernel.
 //!
-//! The plugin runs in a worker, which gets the case as its job and returns the transcript: code that nobody has reviewed
-//! reaches no file of whoever tests it.
+//! The plugin runs in a worker, which gets the case as its job and returns the transcript: code that nobody has
+//! reviewed reaches no file of the person who tests it.
 
 use std::{cell::RefCell, fs::File, path::Path, rc::Rc, slice, time::Duration};
 
 use super::{
-    super::{CommandError, compiling, tell_execution, worker},
+    super::{CommandError, compiling, report_execution, worker},
     error::ToolError,
     suite::Case,
 };
@@ -66,7 +66,7 @@ impl TriedPlugin {
     /// The file cannot be read, or is no plugin that can be compiled.
     pub(super) fn compile(file: &Path) -> Result<Self, CommandError> {
         let engine = compiling::engine(Cache::of_environment())?;
-        tell_execution(&engine)?;
+        report_execution(&engine)?;
         let bytes = PluginComponent::read(file)?;
         let code = engine.code(file, &bytes, CompileLimits::default(), true)?;
         let code = sealed("code", &code).map_err(|source| LoadError::Read { path: file.into(), source })?;

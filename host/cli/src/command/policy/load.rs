@@ -22,7 +22,7 @@ use flowgate_worker::{
 
 /// CPU time of a worker for its own work at the start.
 const OWN_WORK: Duration = Duration::from_secs(4);
-/// Problems and grants of a plugin that are told.
+/// Problems and grants of a plugin that are reported.
 const PROBLEMS: usize = 256;
 
 /// Loads the pipeline of a tenant.
@@ -47,8 +47,8 @@ pub(super) fn load(
     })
 }
 
-/// Starts the plugins of a tenant as the service does, in a worker, which ends then. Returns notes on services that they
-/// would use without a grant for them.
+/// Starts the plugins of a tenant as the service does, in a worker, which ends then. Returns notes on services that
+/// they would use without a grant for them.
 ///
 /// # Errors
 /// All mistakes, with their places in the policy.

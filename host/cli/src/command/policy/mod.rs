@@ -224,7 +224,7 @@ pub(super) fn explain(
 pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     let (policy, mut mistakes, mut notes) = Policy::of_bytes(file, content);
     let engine = super::compiling::engine(Cache::of_environment())?;
-    super::tell_execution(&engine)?;
+    super::report_execution(&engine)?;
     for tenant in &policy.tenants {
         match load::start(&policy, tenant, &engine) {
             Ok(found) => notes.extend(found),

@@ -193,7 +193,7 @@ impl Service {
     /// # Errors
     /// The reasons why the old tenants continue.
     pub(super) fn reload(&self, without: &[String], meanwhile: &dyn Fn()) -> Result<Vec<String>, Vec<String>> {
-        let told = |list: &[flowgate_config::Diagnostic]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let reported = |list: &[flowgate_config::Diagnostic]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         self.notifier.reloading(&format!("{}; reloading the file", self.state()));
         // The lock is released while the file is being loaded: other threads only read this state.
         let generation = self.lock().generation + 1;
@@ -203,7 +203,7 @@ impl Service {
         let result = content.and_then(|content| {
             let (policy, mistakes, _) = Policy::of_bytes(&self.file, content);
             if !mistakes.is_empty() {
-                return Err(told(&mistakes));
+                return Err(reported(&mistakes));
             }
             let unknown = |name: &&String| policy.tenants.iter().all(|tenant| tenant.name != **name);
             if let Some(name) = without.iter().find(unknown) {
@@ -211,8 +211,8 @@ impl Service {
             }
             let policy = Arc::new(policy);
             let started = self.start(&policy, generation, without, meanwhile);
-            let (tenants, failed) = started.map_err(|mistakes| told(&mistakes))?;
-            Ok((tenants, told(&failed), policy))
+            let (tenants, failed) = started.map_err(|mistakes| reported(&mistakes))?;
+            Ok((tenants, reported(&failed), policy))
         });
         let result = self.take_over(generation, result);
         self.notifier.ready(&self.state());

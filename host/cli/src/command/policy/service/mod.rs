@@ -249,7 +249,7 @@ pub(in crate::command) fn run(
     // Without a directory that is the service's own, each start compiles.
     let cache = policy.service.cache.as_deref().map(Cache::at).or_else(Cache::of_service);
     let engine = crate::command::compiling::engine(cache)?;
-    crate::command::tell_execution(&engine)?;
+    crate::command::report_execution(&engine)?;
     let execution = engine.execution()?;
     // No plugin runs in this process. Older kernels cannot forbid it.
     flowgate_privileges::sandbox::deny_executable_memory();
@@ -287,7 +287,7 @@ pub(in crate::command) fn run(
     let look: MetricsProvider = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).metrics(&audit));
     // Served until the service ends.
     let metrics = metrics.map(|address| flowgate_metrics::serve_tenants(address, look, counters)).transpose()?;
-    metrics.iter().for_each(crate::command::tell_address);
+    metrics.iter().for_each(crate::command::report_address);
     let (tenants, failed) = service.start(&policy, 1, &[], &|| service.feed()).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
         CommandError::Diagnostics { path: file.into(), mistakes: mistakes.len() }

@@ -176,8 +176,8 @@ impl Job {
                 // Stored code may be from a machine with another processor.
                 if !compiled_anew {
                     compiled_anew = true;
-                    if let Ok(anew) = code::compile(&policy.text, tenant, &engine, false) {
-                        code = anew;
+                    if let Ok(compiled) = code::compile(&policy.text, tenant, &engine, false) {
+                        code = compiled;
                         self.record.restart_worker();
                         continue;
                     }

@@ -13,8 +13,8 @@ use flowgate_policy::control::WorkerEnd;
 use flowgate_runtime::compiler::sealed;
 use flowgate_worker::Link;
 
-/// Bytes of events that may wait in a worker's channel. With them a busy worker finds the next events without waiting for
-/// its owner.
+/// Bytes of events that may wait in a worker's channel. With them a busy worker finds the next events without waiting
+/// for its owner.
 const EVENTS: usize = 512 << 10;
 /// Bytes of reports that may wait for the owner.
 const REPORTS: usize = 256 << 10;
@@ -28,8 +28,8 @@ pub(in crate::command) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker that may use this share of a second of CPU time; `setup` is the file that it is given. Returns it with
-    /// the channel for events.
+    /// Starts a worker that may use this share of a second of CPU time; `setup` is the file that it is given. Returns
+    /// it with the channel for events.
     ///
     /// # Errors
     /// The kernel gives no sockets or no memory, or there is nothing that starts processes any more.

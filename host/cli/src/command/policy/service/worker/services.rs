@@ -1,4 +1,5 @@
-//! What this process keeps for the plugins of a worker: their logs, states and statistics, across restarts of the worker.
+//! What this process keeps for the plugins of a worker: their logs, states and statistics, across restarts of the
+//! worker.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +44,7 @@ pub(super) struct Plugin {
     log: Log,
     state: Option<Arc<Mutex<State>>>,
     /// Entries of the state that the worker was set up with.
-    told: BTreeMap<Vec<u8>, Vec<u8>>,
+    reported: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The beginning of a value that arrives in parts.
     part: Vec<u8>,
     /// Its statistics, and the sum of those of earlier workers.
@@ -90,7 +91,7 @@ impl Services {
                 title,
                 grants,
                 state,
-                told: BTreeMap::new(),
+                reported: BTreeMap::new(),
                 part: Vec::new(),
                 stats,
                 before: StageStats::default(),
@@ -115,7 +116,7 @@ impl Services {
         self.plugins.iter().map(|plugin| plugin.stats.clone()).collect()
     }
 
-    /// Returns the setup of a worker, and takes note of what it is told.
+    /// Returns the setup of a worker, and notes what it contains.
     ///
     /// # Errors
     /// It cannot be encoded.
@@ -127,8 +128,8 @@ impl Services {
         for (plugin, setup) in self.plugins.iter_mut().zip(&mut setup.plugins) {
             plugin.before = plugin.stats.lock().clone();
             plugin.part.clear();
-            plugin.told = plugin.entries();
-            setup.state.clone_from(&plugin.told);
+            plugin.reported = plugin.entries();
+            setup.state.clone_from(&plugin.reported);
         }
         let mut all = Vec::with_capacity(code.len());
         for file in code {
@@ -140,22 +141,22 @@ impl Services {
         Ok(setup.write(&all))
     }
 
-    /// Tells a worker what has changed in the states since it was set up, and that it may begin. Returns false if it does
-    /// not receive that before the deadline.
+    /// Tells a worker what has changed in the states since it was set up, and that it may begin. Returns false if it
+    /// does not receive that before the deadline.
     ///
     /// # Errors
     /// The worker has ended.
     pub(super) fn begin(&mut self, calls: &mut Link, deadline: Instant) -> io::Result<bool> {
         for (index, plugin) in self.plugins.iter_mut().enumerate() {
             let index = u16::try_from(index).unwrap_or(u16::MAX);
-            let (told, now) = (std::mem::take(&mut plugin.told), plugin.entries());
-            for key in told.keys().filter(|key| !now.contains_key(*key)) {
+            let (reported, now) = (std::mem::take(&mut plugin.reported), plugin.entries());
+            for key in reported.keys().filter(|key| !now.contains_key(*key)) {
                 let frame = calls.frame(kind::STATE).u16(index).bytes(key).bool(false);
                 if !calls.send_within(frame, deadline)? {
                     return Ok(false);
                 }
             }
-            for (key, value) in now.iter().filter(|(key, value)| told.get(*key) != Some(*value)) {
+            for (key, value) in now.iter().filter(|(key, value)| reported.get(*key) != Some(*value)) {
                 for (part, more) in parts(value) {
                     let frame = calls.frame(kind::STATE).u16(index).bytes(key).bool(true).bytes(part);
                     if !calls.send_within(if more { frame.more() } else { frame }, deadline)? {

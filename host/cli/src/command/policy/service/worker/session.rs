@@ -1,5 +1,5 @@
-//! The life of one worker process: started, ready, running, ended. This thread answers its questions, performs its actions
-//! and writes its output.
+//! The life of one worker process: started, ready, running, ended. This thread answers its questions, performs its
+//! actions and writes its output.
 
 use std::{
     fs::File,
@@ -45,7 +45,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Time without CPU time and without progress after which a worker does not answer any more.
 const SILENT: Duration = Duration::from_secs(30);
-/// Time over which a worker's use of CPU time beyond its share is judged, and the multiple of its share that is too much.
+/// Time over which a worker's use of CPU time beyond its share is judged, and the multiple of its share that is too
+/// much.
 const OVERUSE: (Duration, u32) = (Duration::from_secs(10), 3);
 /// Frames in a second that are received from a worker. Each costs about a microsecond: this is 2 % of a processor.
 const FRAMES: u64 = 20_000;
@@ -102,7 +103,7 @@ pub(super) struct Session<'a> {
     before: (u64, u64),
     /// When there was progress last, and the CPU time that had been used then.
     progress: (Instant, Duration),
-    /// True if the worker has been told to stand still.
+    /// True if the worker has been stopped by its owner.
     still: bool,
     /// When overuse was judged last, and the CPU time that had been used then.
     judged: (Instant, Duration),
@@ -200,7 +201,7 @@ impl<'a> Session<'a> {
             Ok(process) => self.job.record.set_process(process),
             Err(error) => return Some(died(WorkerEnd::Unavailable, error.to_string())),
         }
-        let (mut problems, mut confined, mut told) = (Vec::new(), false, 0usize);
+        let (mut problems, mut confined, mut reported) = (Vec::new(), false, 0usize);
         loop {
             let readable = if self.frames.is_empty() {
                 // What is not received is not sent: the worker waits, too.
@@ -252,9 +253,9 @@ impl<'a> Session<'a> {
                 }
                 Report::Ready if problems.is_empty() => return None,
                 // Further ones are left out.
-                Report::Problem { .. } if problems.len() >= PROBLEMS.0 || told >= PROBLEMS.1 => {}
+                Report::Problem { .. } if problems.len() >= PROBLEMS.0 || reported >= PROBLEMS.1 => {}
                 Report::Problem { part, place, what } => {
-                    told += what.len();
+                    reported += what.len();
                     problems.push(self.job.problem(part, &place, what));
                 }
                 Report::Failed(reason) => {
@@ -346,8 +347,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Receives nothing for a moment: what is not received is not sent, so the worker waits, too. Its last report is worth
-    /// a pause after which this process has spent no more than the tenant's share on it.
+    /// Receives nothing for a moment: what is not received is not sent, so the worker waits, too. Its last report is
+    /// worth a pause after which this process has spent no more than the tenant's share on it.
     fn rest(&mut self) -> Option<SessionEnd> {
         let share = self.job.tenant.share.time.as_secs_f64().max(0.001);
         let end = Instant::now() + self.spent.div_f64(share).max(LOOK / 10);
@@ -399,8 +400,8 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// Stops a worker whose tenant is paused, and lets it go on when the tenant is resumed or ends. Returns true if it stands
-    /// still.
+    /// Stops a worker whose tenant is paused, and lets it go on when the tenant is resumed or ends. Returns true if it
+    /// stands still.
     fn stands_still(&mut self) -> bool {
         let recipient = &self.job.recipient;
         let ends = recipient.is_superseded() || recipient.queue.is_closed();
