@@ -411,8 +411,7 @@ pub fn parts(value: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
 }
 
 /// Divides items into those that a frame has room for, of which there is at least one, and the rest: at most this many,
-/// and
-/// [`BYTES`] by their lengths.
+/// and [`BYTES`] by their lengths.
 pub(crate) fn split_at_frame<T>(items: &[T], most: u16, length: impl Fn(&T) -> usize) -> (&[T], &[T]) {
     let mut total = 0;
     let fits = |item: &&T| {
