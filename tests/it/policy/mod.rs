@@ -28,7 +28,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use flowgate_test_support::{Background, Namespace, Outcome, Program, entries, flowgate, plugins, until_or_explain};
+use flowgate_test_support::{
+    Background, Namespace, Outcome, Program, entries, flowgate, json, plugins, until_or_explain,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -126,9 +128,7 @@ impl Serving {
 
     /// Returns the lines of the audit, each of which must be an object.
     fn audit(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.directory.join("audit.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        json::lines_so_far(&self.directory.join("audit.jsonl"))
     }
 
     /// Returns the lines of the audit whose member `name` has this value.

@@ -12,6 +12,7 @@ pub mod built;
 pub mod dying;
 pub mod entries;
 pub mod hostile;
+pub mod json;
 pub mod limit;
 pub mod namespace;
 pub mod netlink;

@@ -41,6 +41,11 @@ pub(crate) struct Usage {
 impl Usage {
     /// Returns the usage of a running process; zero for one that has ended.
     pub(crate) fn of(child: &Child) -> Self {
+        // For a moment after `spawn` has returned, the kernel still shows the memory of the parent.
+        let program = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
+        if program(&child.id().to_string()) == program("self") {
+            return Usage::default();
+        }
         let file = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap_or_default();
         let status = file("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

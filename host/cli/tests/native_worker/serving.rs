@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use flowgate_test_support::{
-    Background, Namespace, Outcome, PATIENCE, Program, entries, plugins, program::copy_executable, until_or_explain,
-    until_within,
+    Background, Namespace, Outcome, PATIENCE, Program, entries, json, plugins, program::copy_executable,
+    until_or_explain, until_within,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -130,9 +130,7 @@ impl Serving {
 
     /// Returns the lines of the audit, each of which must be an object.
     pub(crate) fn audit(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.directory.join("audit.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        json::lines_so_far(&self.directory.join("audit.jsonl"))
     }
 
     /// Returns the lines of the audit about a tenant in which `member` has this value.
