@@ -81,8 +81,8 @@ fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
     let errors = listening.end_by(Signal::SIGINT).errors();
     let shown = errors
         .lines()
-        .find_map(|line| line.split_once("): ")?.1.strip_suffix(" flow events have been shown.")?.parse().ok());
-    Run { shown: shown.unwrap_or(0), cpu }
+        .find_map(|line| line.strip_suffix(" flow events have been shown.")?.rsplit(' ').next()?.parse().ok());
+    Run { shown: shown.unwrap_or_else(|| panic!("{program} does not say how many it has shown: {errors}")), cpu }
 }
 
 /// Measures, and prints the results.
