@@ -67,27 +67,35 @@ impl Channel {
         }
     }
 
+    /// Sends a record unless the other end has too much unread data; returns false if it has.
+    ///
+    /// # Errors
+    /// If the other end is closed or the kernel refuses.
+    pub fn try_send(&self, record: &[u8]) -> io::Result<bool> {
+        loop {
+            match send(self.0.as_raw_fd(), record, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
+                Ok(_) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN | Errno::ENOBUFS) => return Ok(false),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
     /// Sends a record, and blocks until `deadline` while the other end has too much unread data. Returns false if it
     /// still has.
     ///
     /// # Errors
     /// If the other end is closed or the kernel refuses.
     pub fn send_within(&self, record: &[u8], deadline: Instant) -> io::Result<bool> {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        loop {
-            match send(self.0.as_raw_fd(), record, flags) {
-                Ok(_) => return Ok(true),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN | Errno::ENOBUFS) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Ok(false);
-                    }
-                    sys::writable(self.0.as_fd(), left)?;
-                }
-                Err(errno) => return Err(errno.into()),
+        while !self.try_send(record)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
             }
+            sys::writable(self.0.as_fd(), left)?;
         }
+        Ok(true)
     }
 
     /// Blocks until a record can be received or the other end is closed, at most for this time. Returns true if so.
@@ -134,8 +142,20 @@ impl Channel {
     /// InvalidData with [`Violation::Long`] if the record is longer than the buffer; an error of the socket if the
     /// other end was closed with unread records.
     pub fn receive<'a>(&self, buffer: &'a mut [u8; LONGEST]) -> io::Result<Option<&'a [u8]>> {
+        self.receive_with(buffer, MsgFlags::empty())
+    }
+
+    /// Receives a record as [`Channel::receive`] does, but does not block.
+    ///
+    /// # Errors
+    /// WouldBlock if no record waits, and the channel has not ended; the errors of [`Channel::receive`].
+    pub fn try_receive<'a>(&self, buffer: &'a mut [u8; LONGEST]) -> io::Result<Option<&'a [u8]>> {
+        self.receive_with(buffer, MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn receive_with<'a>(&self, buffer: &'a mut [u8; LONGEST], flags: MsgFlags) -> io::Result<Option<&'a [u8]>> {
         let received = loop {
-            match recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
+            match recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC | flags) {
                 Err(Errno::EINTR) => {}
                 result => break result.map_err(io::Error::from)?,
             }
@@ -182,6 +202,25 @@ mod tests {
         assert_eq!(other.receive(&mut buffer).unwrap(), Some(&b"second"[..]));
         drop(one);
         assert_eq!(other.receive(&mut buffer).unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_blocks_that_only_tries() {
+        let (one, other) = Channel::pair().unwrap();
+        let mut buffer = Channel::buffer();
+        assert_eq!(other.try_receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut sent = 0;
+        while one.try_send(&[7; 10_000]).unwrap() {
+            sent += 1;
+        }
+        assert!(sent > 0);
+        for _ in 0..sent {
+            assert_eq!(other.try_receive(&mut buffer).unwrap(), Some(&[7; 10_000][..]));
+        }
+        assert_eq!(other.try_receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(one);
+        assert_eq!(other.try_receive(&mut buffer).unwrap(), None);
+        assert!(other.try_send(b"x").is_err());
     }
 
     #[test]

@@ -238,16 +238,67 @@ impl Listener {
         }
     }
 
-    /// Waits for further events; returns false if the stop signal was given.
-    fn wait(&mut self) -> Result<bool, SourceError> {
+    /// Waits for further events, at most until `end`. An event may have arrived unless the stop signal was given or the
+    /// time is over.
+    fn wait(&mut self, end: Option<Instant>) -> Result<WakeReason, SourceError> {
+        let before = Instant::now();
+        let left = end.map(|end| end.saturating_duration_since(before));
+        if left == Some(Duration::ZERO) {
+            return Ok(WakeReason::TimedOut);
+        }
         if self.coalesces {
             self.coalesces = false;
-            return Ok(!self.stop.wait(COALESCE_TIME));
+            let stopped = self.stop.wait(left.map_or(COALESCE_TIME, |left| left.min(COALESCE_TIME)));
+            return Ok(if stopped { WakeReason::Stopped } else { WakeReason::Readable });
         }
-        let before = Instant::now();
-        let woken = self.socket.wait(Some(&self.stop), None)?;
-        self.coalesces = before.elapsed() < COALESCE_BELOW && self.socket.receive_buffer() >= COALESCE_MIN_BUFFER;
-        Ok(woken != WakeReason::Stopped)
+        let woken = self.socket.wait(Some(&self.stop), left)?;
+        self.coalesces = woken == WakeReason::Readable
+            && before.elapsed() < COALESCE_BELOW
+            && self.socket.receive_buffer() >= COALESCE_MIN_BUFFER;
+        Ok(woken)
+    }
+
+    /// Receives the next datagram as [`Source::next`] does, but waits at most until `end`; returns `None` if none has
+    /// arrived by then.
+    ///
+    /// # Errors
+    /// As [`Source::next`].
+    pub fn next_until(&mut self, datagram: &mut Datagram, end: Option<Instant>) -> Result<Option<bool>, SourceError> {
+        datagram.clear();
+        if let Some((bytes, namespace, time)) = self.held.take() {
+            if let Some(place) = datagram.buffer.get_mut(..bytes.len()) {
+                place.copy_from_slice(&bytes);
+            }
+            datagram.namespace = namespace;
+            append(datagram, bytes.len(), time);
+        }
+        let mut gathered = false;
+        loop {
+            // Reads without polling first.
+            let more = self.fill(datagram)?;
+            if datagram.length > 0 {
+                // More events were queued after the first read: the next ones are coalesced too.
+                self.coalesces |= gathered;
+                return Ok(Some(true));
+            }
+            if (!more || self.overrun_due || self.overrun == Some(0)) && self.report_gap(datagram) {
+                return Ok(Some(true));
+            }
+            if self.left_to_end == Some(0) {
+                return Ok(Some(false));
+            }
+            if self.flush_when_idle && self.received {
+                self.received = false;
+                datagram.flush = true;
+                return Ok(Some(true));
+            }
+            gathered = self.coalesces;
+            match self.wait(end)? {
+                WakeReason::Stopped => return Ok(Some(false)),
+                WakeReason::TimedOut if end.is_some_and(|end| Instant::now() >= end) => return Ok(None),
+                WakeReason::Readable | WakeReason::TimedOut => {}
+            }
+        }
     }
 }
 
@@ -264,39 +315,8 @@ fn append(datagram: &mut Datagram, length: usize, time: u64) {
 
 impl Source for Listener {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        datagram.clear();
-        if let Some((bytes, namespace, time)) = self.held.take() {
-            if let Some(place) = datagram.buffer.get_mut(..bytes.len()) {
-                place.copy_from_slice(&bytes);
-            }
-            datagram.namespace = namespace;
-            append(datagram, bytes.len(), time);
-        }
-        let mut gathered = false;
-        loop {
-            // Reads without polling first.
-            let more = self.fill(datagram)?;
-            if datagram.length > 0 {
-                // More events were queued after the first read: the next ones are coalesced too.
-                self.coalesces |= gathered;
-                return Ok(true);
-            }
-            if (!more || self.overrun_due || self.overrun == Some(0)) && self.report_gap(datagram) {
-                return Ok(true);
-            }
-            if self.left_to_end == Some(0) {
-                return Ok(false);
-            }
-            if self.flush_when_idle && self.received {
-                self.received = false;
-                datagram.flush = true;
-                return Ok(true);
-            }
-            gathered = self.coalesces;
-            if !self.wait()? {
-                return Ok(false);
-            }
-        }
+        // Without a deadline there is always an answer.
+        self.next_until(datagram, None).map(|received| received == Some(true))
     }
 
     fn is_live(&self) -> bool {

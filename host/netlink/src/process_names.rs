@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::Path,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -63,6 +64,13 @@ impl ProcessNames {
         self.cached.iter().position(|cached| (cached.0, cached.1) == (namespace, port))
     }
 
+    /// Returns true if [`ProcessNames::name`] would search for the process, which takes some milliseconds.
+    #[must_use]
+    pub fn would_search(&self, namespace: Option<u32>, port: u32) -> bool {
+        let failed = || self.failures.get(&(namespace, port)).is_some_and(|(until, _)| Instant::now() < *until);
+        port != 0 && !self.fixed && !self.contains(namespace, port) && !failed()
+    }
+
     /// Inserts a name.
     pub fn insert(&mut self, namespace: Option<u32>, port: u32, name: Vec<u8>) {
         self.cached.retain(|cached| (cached.0, cached.1) != (namespace, port));
@@ -90,6 +98,37 @@ impl ProcessNames {
         self.cached.back().map(|cached| cached.2.as_slice())
     }
 
+    /// Returns a name as [`ProcessNames::name`] does. A search that has failed before holds up nobody else: without
+    /// privileges it fails each time, and the more processes there are, the longer it takes.
+    pub fn shared_name(shared: &Mutex<ProcessNames>, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
+        let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = lock();
+        if !names.would_search(namespace, port) || !names.failures.contains_key(&(namespace, port)) {
+            return names.name(namespace, port).map(<[u8]>::to_vec);
+        }
+        // Others do not search meanwhile.
+        names.fail(namespace, port);
+        let place = match namespace {
+            Some(id) => Some(names.namespaces.namespace(id)?.clone()),
+            None => names.home.clone(),
+        };
+        drop(names);
+        let found = find_owner(place.as_ref(), port)?;
+        let mut names = lock();
+        names.failures.remove(&(namespace, port));
+        names.insert(namespace, port, found.clone());
+        Some(found)
+    }
+
+    /// Records a failed search.
+    fn fail(&mut self, namespace: Option<u32>, port: u32) {
+        let failed = self.failures.get(&(namespace, port)).map_or(1, |(_, failed)| failed.saturating_add(1));
+        if self.failures.len() >= CACHED_FAILURES {
+            self.failures.clear();
+        }
+        self.failures.insert((namespace, port), (Instant::now() + BACKOFF.pause(failed), failed));
+    }
+
     /// Searches for a name, unless a recent search failed.
     fn search(&mut self, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
         let before = self.failures.get(&(namespace, port)).copied();
@@ -100,14 +139,9 @@ impl ProcessNames {
             Some(id) => find_owner(Some(&self.namespaces.namespace(id)?.clone()), port),
             None => find_owner(self.home.as_ref(), port),
         };
-        if found.is_none() {
-            if self.failures.len() >= CACHED_FAILURES {
-                self.failures.clear();
-            }
-            let failed = before.map_or(1, |(_, failed)| failed.saturating_add(1));
-            self.failures.insert((namespace, port), (Instant::now() + BACKOFF.pause(failed), failed));
-        } else {
-            self.failures.remove(&(namespace, port));
+        match found {
+            None => self.fail(namespace, port),
+            Some(_) => drop(self.failures.remove(&(namespace, port))),
         }
         found
     }
@@ -207,6 +241,32 @@ mod tests {
             programs.name(None, NOBODY + port);
         }
         assert!(programs.failures.len() <= CACHED_FAILURES);
+    }
+
+    #[test]
+    fn names_that_are_shared_are_the_same() {
+        let shared = Mutex::new(ProcessNames::default());
+        let due = |due: bool| {
+            let mut programs = shared.lock().unwrap();
+            assert_eq!(programs.would_search(None, NOBODY), due);
+            programs.failures.values_mut().for_each(|(until, _)| *until = Instant::now());
+        };
+        for failed in 1..=3 {
+            due(true);
+            assert_eq!(ProcessNames::shared_name(&shared, None, NOBODY), None);
+            assert_eq!(shared.lock().unwrap().failures[&(None, NOBODY)].1, failed);
+            due(false);
+        }
+        // A search that has failed before finds a socket that has been opened since.
+        let socket = crate::Socket::open(&crate::SocketOptions::default()).unwrap();
+        let port = socket.port();
+        shared.lock().unwrap().fail(None, port);
+        assert_eq!(ProcessNames::shared_name(&shared, None, port), None, "that was asked a moment ago");
+        shared.lock().unwrap().failures.values_mut().for_each(|(until, _)| *until = Instant::now());
+        let name = ProcessNames::shared_name(&shared, None, port).unwrap();
+        assert_eq!(shared.lock().unwrap().name(None, port), Some(name.as_slice()));
+        assert_eq!(ProcessNames::shared_name(&shared, None, port), Some(name));
+        assert!(!shared.lock().unwrap().failures.contains_key(&(None, port)));
     }
 
     #[test]

@@ -15,10 +15,19 @@ pub enum LinkError {
     Ended,
     /// The socket failed.
     #[error("the channel failed: {}", flowgate_base::io_error::error_text(.0))]
-    Socket(#[from] io::Error),
+    Socket(io::Error),
     /// A record breaks the protocol.
     #[error("{0}")]
     Violation(#[from] Violation),
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<Violation>() {
+            Ok(violation) => LinkError::Violation(violation),
+            Err(error) => LinkError::Socket(error),
+        }
+    }
 }
 
 /// One end of a channel.
@@ -71,19 +80,36 @@ impl Link {
         Ok(sent)
     }
 
+    /// Sends the next frame unless the other end has too much unread data. Returns false if it has.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub fn try_send(&mut self, frame: Record) -> io::Result<bool> {
+        let record = frame.finish().map_err(io::Error::other)?;
+        let sent = self.channel.try_send(&record)?;
+        self.sent += u64::from(sent);
+        Ok(sent)
+    }
+
     /// Receives the next frame, and blocks until there is one.
     ///
     /// # Errors
     /// [`LinkError`].
     pub fn receive(&mut self) -> Result<Frame<'_>, LinkError> {
-        let record = self.channel.receive(&mut self.buffer).map_err(|error| match error.downcast::<Violation>() {
-            Ok(violation) => LinkError::Violation(violation),
-            Err(error) => LinkError::Socket(error),
-        })?;
-        let record = record.ok_or(LinkError::Ended)?;
-        let frame = Frame::read(record, self.received)?;
-        self.received += 1;
-        Ok(frame)
+        let record = self.channel.receive(&mut self.buffer)?.ok_or(LinkError::Ended)?;
+        numbered(record, &mut self.received)
+    }
+
+    /// Receives the next frame; returns `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub fn try_receive(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
+        match self.channel.try_receive(&mut self.buffer) {
+            Ok(record) => numbered(record.ok_or(LinkError::Ended)?, &mut self.received).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns true if a frame, or the end, can be received before this much time has passed.
@@ -93,4 +119,11 @@ impl Link {
     pub fn is_readable(&self, time: Duration) -> io::Result<bool> {
         self.channel.is_readable(time)
     }
+}
+
+/// Reads the frame with this sequence number, which is the next one's then.
+fn numbered<'a>(record: &'a [u8], number: &mut u64) -> Result<Frame<'a>, LinkError> {
+    let frame = Frame::read(record, *number)?;
+    *number += 1;
+    Ok(frame)
 }

@@ -199,7 +199,7 @@ impl Hostile {
         }
         if self.done < self.received {
             self.done = self.received;
-            self.report(&Report::Done { frames: self.done, resyncs: 0, shown: 0 });
+            self.report(&Report::Done { frames: self.done, resyncs: 0, shown: 0, output: b"" });
         }
     }
 
@@ -241,8 +241,8 @@ impl Hostile {
             "listing" => self.fields(39, &[2]),
             "trailing" => self.fields(42, &[0]),
             "text" => self.fields(34, &[&number(2)[..], &[0xff, 0xfe]].concat()),
-            "done" => self.report(&Report::Done { frames: 1 << 40, resyncs: 0, shown: 0 }),
-            "nothing-done" => self.report(&Report::Done { frames: 0, resyncs: 0, shown: 0 }),
+            "done" => self.report(&Report::Done { frames: 1 << 40, resyncs: 0, shown: 0, output: b"" }),
+            "nothing-done" => self.report(&Report::Done { frames: 0, resyncs: 0, shown: 0, output: b"" }),
             "finished" => self.report(&Report::Finished),
             "health" => self.fields(44, &[0, 0, 9]),
             "actions" => {

@@ -26,6 +26,14 @@ impl RateLimitedSink {
 
 impl Sink for RateLimitedSink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // All of it has room, so each line has.
+        if self.meter.has(bytes.len() as u64) {
+            self.meter.take(bytes.len() as u64);
+            return self.sink.write(bytes);
+        }
         let mut fitting = 0;
         let mut dropped = 0;
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {

@@ -8,17 +8,19 @@ use std::{
 };
 
 use flowgate_base::{Backoff, TokenBucket};
-use flowgate_netlink::source::{Datagram, Source, SourceError};
+use flowgate_netlink::source::Datagram;
 
 /// Messages are combined up to this many bytes.
 const TOGETHER: usize = 32 << 10;
 /// Minimum interval between two reported gaps. It doubles as long as there are more, since each makes
 /// the tenant read the table again.
 const BETWEEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(32));
+/// Interval at which an empty budget is looked at while a gap waits for it.
+const BUDGET: Duration = Duration::from_millis(20);
 /// Minimum interval between two batches of a tenant, for each tenant that shares a processor, unless much is waiting.
-/// Waking a thread and calling its plugins costs some 50 us, an event 2 us: this spends at most a tenth of the
+/// Waking a worker and calling its plugins costs some 60 us, an event 2 us: this spends at most a tenth of the
 /// processors' time on wake-ups. The first event after a pause is delivered at once.
-const GATHER_PER_TENANT: Duration = Duration::from_micros(400);
+const GATHER_PER_TENANT: Duration = Duration::from_micros(600);
 const GATHER_MAX: Duration = Duration::from_millis(100);
 
 /// Returns the time for which messages of a tenant are collected if this many tenants share the machine.
@@ -41,10 +43,12 @@ enum Item {
 struct Inner {
     items: VecDeque<Item>,
     bytes: usize,
-    /// The waiting thread is woken from this number of bytes on.
-    wake_at: usize,
+    /// True if the thread of the queue is to take over, because the thread that adds messages cannot pass them on.
+    handed_over: bool,
+    /// True while that thread waits for messages.
+    awaited: bool,
     closed: bool,
-    /// True while the thread that waits for messages is to stop waiting.
+    /// True while no messages are to be taken.
     interrupted: bool,
     received: u64,
     lost: u64,
@@ -53,6 +57,9 @@ struct Inner {
 }
 
 /// The queue. Adding to it never blocks.
+///
+/// The thread that adds messages passes them on as well, as long as that does not block. If it would, the queue is handed
+/// over to a thread of its own, which returns it when it has been emptied.
 pub struct Queue {
     limit: usize,
     inner: Mutex<Inner>,
@@ -86,14 +93,14 @@ impl Queue {
     }
 
     /// Adds messages, of which this many are events (the others are barriers); if there is no room, a gap takes their
-    /// place.
-    pub fn push(&self, bytes: &[u8], times: &[u64], count: u64) {
+    /// place. Returns true if the queue has as many messages as can be combined.
+    pub fn push(&self, bytes: &[u8], times: &[u64], count: u64) -> bool {
         if bytes.is_empty() {
-            return;
+            return false;
         }
         let mut inner = self.lock();
         if inner.closed {
-            return;
+            return false;
         }
         inner.received += count;
         if inner.bytes + bytes.len() > self.limit {
@@ -110,21 +117,55 @@ impl Queue {
                 _ => inner.items.push_back(Item::Messages(bytes.to_vec(), times.to_vec(), count)),
             }
         }
-        let wake = inner.bytes >= inner.wake_at;
+        let (awaited, enough) = (inner.awaited, inner.bytes >= self.enough());
         drop(inner);
-        if wake {
+        if awaited {
             self.ready.notify_one();
         }
+        enough
     }
 
-    /// Adds a gap.
+    /// Returns the number of bytes that do not wait for more.
+    fn enough(&self) -> usize {
+        TOGETHER.min(self.limit / 2)
+    }
+
+    /// Adds a gap, and hands over.
     pub fn push_gap(&self, received: u64, lost: Option<u32>) {
         let mut inner = self.lock();
         if !inner.closed {
             inner.gap(received, lost);
         }
         drop(inner);
-        self.ready.notify_one();
+        self.hand_over();
+    }
+
+    /// Has the thread of the queue take over ([`Queue::wait_for_turn`]).
+    pub fn hand_over(&self) {
+        if !std::mem::replace(&mut self.lock().handed_over, true) {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Waits until the thread of the queue is to take over, or the queue has been closed. Returns false if the waiting is
+    /// interrupted.
+    pub fn wait_for_turn(&self) -> bool {
+        let mut inner = self.lock();
+        while !inner.handed_over && !inner.closed && !inner.interrupted {
+            inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        inner.handed_over = false;
+        !inner.interrupted
+    }
+
+    /// Waits for messages, at most for this time.
+    pub fn wait(&self, time: Duration) {
+        let mut inner = self.lock();
+        if inner.items.is_empty() && !inner.closed && !inner.interrupted {
+            inner.awaited = true;
+            inner = self.ready.wait_timeout(inner, time).unwrap_or_else(PoisonError::into_inner).0;
+            inner.awaited = false;
+        }
     }
 
     /// Closes the queue: nothing is added any more, and what it holds is still delivered.
@@ -173,49 +214,22 @@ impl Queue {
         }
     }
 
-    /// Waits until `until` for as many messages as can be combined.
-    fn gather(&self, until: Instant) {
-        let enough = TOGETHER.min(self.limit / 2);
+    /// Takes the next item. Returns an error if there is none.
+    fn take(&self) -> Result<Item, Next> {
         let mut inner = self.lock();
-        while inner.bytes < enough && !inner.closed && !inner.interrupted {
-            let rest = until.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
-            inner.wake_at = enough;
-            inner = self.ready.wait_timeout(inner, rest).unwrap_or_else(PoisonError::into_inner).0;
+        if inner.interrupted {
+            return Err(Next::Interrupted);
         }
-        inner.wake_at = 0;
-    }
-
-    /// Waits for the next item; returns `None` at the end, and after `patience` if that is given.
-    fn take(&self, patience: Option<Duration>) -> Result<Option<Item>, ()> {
-        let mut inner = self.lock();
-        loop {
-            if inner.interrupted {
-                return Err(());
-            }
-            if let Some(item) = inner.items.pop_front() {
+        match inner.items.pop_front() {
+            Some(item) => {
                 if let Item::Messages(bytes, _, count) = &item {
                     inner.bytes -= bytes.len();
                     inner.handed += count;
                 }
-                return Ok(Some(item));
+                Ok(item)
             }
-            if inner.closed {
-                return Ok(None);
-            }
-            inner = match patience {
-                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
-                Some(patience) => {
-                    let (inner, waited) =
-                        self.ready.wait_timeout(inner, patience).unwrap_or_else(PoisonError::into_inner);
-                    if waited.timed_out() && inner.items.is_empty() && !inner.closed && !inner.interrupted {
-                        return Err(());
-                    }
-                    inner
-                }
-            };
+            None if inner.closed => Err(Next::Ended),
+            None => Err(Next::Empty),
         }
     }
 }
@@ -242,6 +256,21 @@ fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
         (None, None) => None,
         (one, two) => Some(one.unwrap_or(0).saturating_add(two.unwrap_or(0))),
     }
+}
+
+/// What [`QueueSource::try_next`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The datagram has been filled in.
+    Datagram,
+    /// The queue is empty.
+    Empty,
+    /// A gap is reported after this time at the earliest.
+    Later(Duration),
+    /// The queue has been closed, and is empty.
+    Ended,
+    /// Taking messages is interrupted.
+    Interrupted,
 }
 
 /// The receiving end of the queue: the source of what the tenant's worker is sent.
@@ -290,6 +319,24 @@ impl QueueSource {
         self
     }
 
+    /// Returns the queue.
+    #[must_use]
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Returns until when the messages in the queue wait for more; `None` if there are none, or as many as can be combined,
+    /// or if nothing has been taken for a while.
+    #[must_use]
+    pub fn gathers_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.rest.filter(|until| *until > now)?;
+        let inner = self.queue.lock();
+        let few = inner.bytes < self.queue.enough()
+            && !inner.closed
+            && matches!(inner.items.front(), Some(Item::Messages(..)));
+        few.then_some(until)
+    }
+
     fn exhausted(&mut self) -> bool {
         if let Some(charge) = &mut self.charge {
             charge();
@@ -309,15 +356,10 @@ impl QueueSource {
         self.gaps = if calm { 1 } else { self.gaps.saturating_add(1) };
         self.next_gap = Some(now + BETWEEN.pause(self.gaps));
     }
-}
 
-impl Source for QueueSource {
-    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+    /// Fills in the next datagram if there is one. Does not block.
+    pub fn try_next(&mut self, datagram: &mut Datagram) -> Next {
         datagram.clear();
-        // Some have just been delivered: others may follow.
-        if let Some(until) = self.rest.take() {
-            self.queue.gather(until);
-        }
         loop {
             if let Some((received, lost)) = self.gap
                 && self.rest().is_zero()
@@ -326,17 +368,15 @@ impl Source for QueueSource {
                 self.gap = None;
                 self.begin_gap();
                 (datagram.gap, datagram.received, datagram.lost) = (true, received, lost);
-                return Ok(true);
+                return Next::Datagram;
             }
-            let patience = self.gap.map(|_| self.rest().max(Duration::from_millis(20)));
-            match self.queue.take(patience) {
-                Err(()) if self.queue.lock().interrupted => return Err(SourceError::Kernel(libc::EINTR)),
-                Err(()) => {}
-                Ok(None) => return Ok(false),
-                Ok(Some(Item::Gap(received, lost))) => {
+            match self.queue.take() {
+                Err(Next::Empty) if self.gap.is_some() => return Next::Later(self.rest().max(BUDGET)),
+                Err(none) => return none,
+                Ok(Item::Gap(received, lost)) => {
                     self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), lost)));
                 }
-                Ok(Some(Item::Messages(_, times, count))) if self.gap.is_some() || self.exhausted() => {
+                Ok(Item::Messages(_, times, count)) if self.gap.is_some() || self.exhausted() => {
                     let mut inner = self.queue.lock();
                     inner.lost += count;
                     inner.handed = inner.handed.saturating_sub(count);
@@ -344,19 +384,15 @@ impl Source for QueueSource {
                     let received = times.last().copied().unwrap_or_default();
                     self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), Some(small(count)))));
                 }
-                Ok(Some(Item::Messages(bytes, times, _))) => {
+                Ok(Item::Messages(bytes, times, _)) => {
                     datagram.fill(&bytes);
                     datagram.received = times.first().copied().unwrap_or_default();
                     datagram.times = times;
                     self.rest = Some(Instant::now() + self.gather);
-                    return Ok(true);
+                    return Next::Datagram;
                 }
             }
         }
-    }
-
-    fn is_live(&self) -> bool {
-        true
     }
 }
 
@@ -372,7 +408,7 @@ mod tests {
         queue.push(&[3; 41], &[6], 1);
         queue.push(&[4; 20], &[7], 1);
         queue.close();
-        let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take(None).unwrap())
+        let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take().ok())
             .map(|item| match item {
                 Item::Messages(bytes, ..) => (bytes.len(), None),
                 Item::Gap(_, lost) => (0, lost),
@@ -383,24 +419,76 @@ mod tests {
         assert_eq!((counts.received, counts.handed, counts.lost, counts.gaps), (7, 3, 4, 1));
     }
 
-    /// Returns the time for which messages are collected, if `put` adds some.
-    fn waiting(rest: Duration, put: impl FnOnce(&Queue) + Send) -> Duration {
-        let queue = Queue::new(1 << 20);
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            scope.spawn(|| put(&queue));
-            queue.gather(start + rest);
-        });
-        start.elapsed()
+    /// Returns a queue, its source, and a datagram.
+    fn source(gather: Duration) -> (Arc<Queue>, QueueSource, Datagram) {
+        let queue = Arc::new(Queue::new(1 << 20));
+        let budget = Arc::new(Mutex::new(TokenBucket::per_second(1 << 40)));
+        (queue.clone(), QueueSource::new(queue, budget).gather_time(gather), Datagram::new())
     }
 
     #[test]
     fn a_few_messages_wait_for_more_and_many_do_not() {
-        let (short, long) = (Duration::from_millis(50), Duration::from_secs(600));
-        assert!(waiting(short, |queue| queue.push(&[1; 60], &[1], 1)) >= short);
-        assert!(waiting(long, |queue| (0..TOGETHER).step_by(64).for_each(|_| queue.push(&[1; 64], &[1], 1))) < long);
-        assert!(waiting(long, Queue::close) < long);
-        assert!(waiting(short, |_| ()) >= short);
-        Queue::new(1 << 20).gather(Instant::now());
+        let (queue, mut source, mut datagram) = source(Duration::from_secs(600));
+        let put = |count: usize| {
+            for _ in 0..count {
+                queue.push(&[1; 64], &[1], 1);
+            }
+        };
+        assert_eq!(source.try_next(&mut datagram), Next::Empty);
+        put(1);
+        let now = Instant::now();
+        assert_eq!(source.gathers_until(now), None, "the first one after a pause");
+        assert_eq!((source.try_next(&mut datagram), datagram.length), (Next::Datagram, 64));
+        assert_eq!(source.gathers_until(now), None, "there are none");
+        put(1);
+        let until = source.gathers_until(now).unwrap();
+        assert!(until >= now + Duration::from_secs(600), "they wait");
+        assert_eq!(source.gathers_until(until), None, "the time is over");
+        put(TOGETHER / 64);
+        assert_eq!(source.gathers_until(now), None, "enough");
+        assert_eq!((source.try_next(&mut datagram), datagram.length), (Next::Datagram, TOGETHER));
+        assert!(source.gathers_until(now).is_some());
+        queue.push_gap(1, None);
+        queue.close();
+        assert_eq!(source.gathers_until(now), None, "no more will come");
+        assert_eq!((source.try_next(&mut datagram), datagram.gap), (Next::Datagram, false));
+        assert_eq!((source.try_next(&mut datagram), datagram.gap), (Next::Datagram, true));
+        assert_eq!(source.try_next(&mut datagram), Next::Ended);
+    }
+
+    #[test]
+    fn gaps_are_reported_once_in_a_while() {
+        let (queue, mut source, mut datagram) = source(Duration::ZERO);
+        queue.push_gap(1, Some(3));
+        assert_eq!((source.try_next(&mut datagram), datagram.gap, datagram.lost), (Next::Datagram, true, Some(3)));
+        queue.push_gap(2, Some(4));
+        queue.push(&[1; 64], &[3], 1);
+        // What follows belongs to the gap, since the worker must read the table in any case.
+        let Next::Later(time) = source.try_next(&mut datagram) else { panic!("it is reported at once") };
+        assert!(time > Duration::from_millis(500) && time <= BETWEEN.longest(), "{time:?}");
+        let counts = queue.counts();
+        assert_eq!((counts.lost, counts.handed, counts.gaps), (3 + 4 + 1, 0, 2));
+        queue.interrupt();
+        assert_eq!(source.try_next(&mut datagram), Next::Interrupted);
+    }
+
+    #[test]
+    fn the_thread_takes_over_when_it_is_told_to() {
+        let queue = Queue::new(100);
+        queue.hand_over();
+        assert!(queue.wait_for_turn());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.wait_for_turn());
+            queue.push(&[1; 10], &[1], 1);
+            assert!(!waiting.is_finished(), "what is added is passed on by the thread that has added it");
+            queue.push_gap(1, None);
+            assert!(waiting.join().unwrap());
+            let waiting = scope.spawn(|| queue.wait_for_turn());
+            queue.interrupt();
+            assert!(!waiting.join().unwrap());
+        });
+        queue.resume();
+        queue.close();
+        assert!(queue.wait_for_turn() && queue.wait_for_turn());
     }
 }

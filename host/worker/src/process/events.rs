@@ -12,7 +12,7 @@ use flowgate_pipeline::{counters::Counters, stats::Shared};
 use super::{owner::Owner, table::RemoteBarriers};
 use crate::{
     Link, LinkError,
-    protocol::{Report, kind},
+    protocol::{kind, statistics},
 };
 
 /// Number of frames after which a worker that is never idle says that it has processed them.
@@ -27,6 +27,10 @@ pub(super) struct RemoteEvents {
     /// Number of frames received, and of those that have been reported as processed.
     received: u64,
     done: u64,
+    /// Minimum interval between two reports of what has been processed, unless there is much of it, and when the last one
+    /// was made: the first one after a pause is made at once.
+    interval: Duration,
+    flushed: Option<Instant>,
     /// Statistics of the plugins, in order, and when they are to be reported next; `None` if they have not changed.
     stats: Vec<Shared>,
     counters: Counters,
@@ -35,31 +39,64 @@ pub(super) struct RemoteEvents {
 }
 
 impl RemoteEvents {
-    pub(super) fn new(events: Link, owner: Arc<Owner>, stats: Vec<Shared>, counters: Counters) -> Self {
-        RemoteEvents { events, owner, received: 0, done: 0, stats, counters, changed: true, reported: None }
+    pub(super) fn new(
+        events: Link,
+        owner: Arc<Owner>,
+        interval: Duration,
+        stats: Vec<Shared>,
+        counters: Counters,
+    ) -> Self {
+        RemoteEvents {
+            events,
+            owner,
+            received: 0,
+            done: 0,
+            interval,
+            flushed: None,
+            stats,
+            counters,
+            changed: true,
+            reported: None,
+        }
     }
 
-    /// Reports how far the stream has been processed.
-    fn report_done(&mut self) {
+    /// Reports how far the stream has been processed, and sends the output.
+    fn flush(&mut self) {
         if self.done < self.received {
             self.done = self.received;
             let counts = self.counters.read();
-            let (resyncs, shown) = (counts.resyncs, counts.shown);
-            self.owner.report(&Report::Done { frames: self.done, resyncs, shown });
+            self.owner.report_done(self.done, counts.resyncs, counts.shown);
+        } else {
+            self.owner.flush();
         }
+        self.flushed = Some(Instant::now());
+    }
+
+    /// Does so if there is something to report and it is due. Returns the time until it is.
+    fn flush_if_due(&mut self) -> Option<Duration> {
+        if self.done == self.received && !self.owner.has_output() {
+            return None;
+        }
+        let left = self.flushed.and_then(|flushed| self.interval.checked_sub(flushed.elapsed()));
+        if self.received - self.done >= REPORT_EVERY || left.is_none_or(|left| left.is_zero()) {
+            self.flush();
+            return None;
+        }
+        left
     }
 
     /// Reports what has not been reported yet.
     pub(super) fn finish(&mut self) {
-        self.report_done();
+        self.flush();
         self.report_statistics();
     }
 
     /// Reports the statistics of all plugins.
     fn report_statistics(&mut self) {
         for (index, stats) in self.stats.iter().enumerate() {
-            let stats = Box::new(stats.lock().clone());
-            self.owner.report(&Report::Statistics { plugin: u16::try_from(index).unwrap_or(u16::MAX), stats });
+            let index = u16::try_from(index).unwrap_or(u16::MAX);
+            // If the owner has ended, the end of the stream of events says so.
+            let _ = self.owner.send(|link| statistics(|kind| link.frame(kind), index, &stats.lock()));
         }
         (self.changed, self.reported) = (false, Some(Instant::now()));
     }
@@ -79,18 +116,19 @@ impl RemoteEvents {
         }
     }
 
-    /// Receives a frame; returns `None` at the end.
-    fn receive(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+    /// Receives a frame if one waits; returns false at the end.
+    fn receive(&mut self, datagram: &mut Datagram) -> Result<Option<bool>, SourceError> {
         let failed = |error: LinkError| SourceError::Other { errno: libc::EPIPE, error: Box::new(error) };
         datagram.clear();
-        match self.events.receive() {
-            Ok(frame) => read(frame, datagram).map_err(|violation| failed(violation.into()))?,
-            Err(LinkError::Ended) => return Ok(false),
+        match self.events.try_receive() {
+            Ok(Some(frame)) => read(frame, datagram).map_err(|violation| failed(violation.into()))?,
+            Ok(None) => return Ok(None),
+            Err(LinkError::Ended) => return Ok(Some(false)),
             Err(error) => return Err(failed(error)),
         }
         self.received += 1;
         self.changed = true;
-        Ok(true)
+        Ok(Some(true))
     }
 }
 
@@ -134,20 +172,19 @@ impl Source for RemoteEvents {
         patience: Option<Duration>,
     ) -> Result<Option<bool>, SourceError> {
         // What has been received before has been processed, or the batch is not full yet.
-        if patience != Some(Duration::ZERO) || self.received - self.done >= REPORT_EVERY {
-            self.report_done();
+        if patience == Some(Duration::ZERO) {
+            if self.received - self.done >= REPORT_EVERY {
+                self.flush();
+            }
+            return self.receive(datagram);
         }
-        let due = self.report_statistics_if_due();
-        let end = match patience {
-            Some(Duration::ZERO) => Some(Duration::ZERO),
-            patience => patience.into_iter().chain(due).min(),
-        };
-        let time = end.unwrap_or(Duration::from_secs(3600));
+        let due = [patience, self.flush_if_due(), self.report_statistics_if_due()].into_iter().flatten().min();
+        let time = due.unwrap_or(Duration::from_secs(3600));
         let ready = self.events.is_readable(time).map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             SourceError::Other { errno, error: Box::new(error) }
         })?;
-        if ready { self.receive(datagram).map(Some) } else { Ok(None) }
+        if ready { self.receive(datagram) } else { Ok(None) }
     }
 
     fn is_timed(&self) -> bool {

@@ -15,6 +15,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use flowgate_base::{TokenBucket, Warnings, text::of_panic};
@@ -25,7 +26,6 @@ use flowgate_pipeline::{
     counters::Counters,
     load::{SpecPart, SpecProblems},
     loader::{PluginLoader, ProblemPlace, Purpose, RemoteHost},
-    sink::Sink as _,
 };
 use flowgate_privileges::sandbox;
 use flowgate_runtime::{Execution, LoadError, PluginEngine};
@@ -78,6 +78,7 @@ pub fn serve(do_job: DoJob) -> u8 {
         Ok(Err(reason)) => reason,
         Err(payload) => panicked(payload.as_ref()),
     };
+    owner.flush();
     owner.report(&Report::Failed(&reason));
     FAILED
 }
@@ -127,7 +128,8 @@ fn run(
     let loader = PluginLoader::remote(engine, setup.labels(), setup.offsets(), host);
     if let Some(job) = &setup.job {
         let answer = do_job(&loader, setup, job);
-        RemoteOutput(owner.clone()).write(&answer).map_err(|error| error.to_string())?;
+        owner.write(&answer);
+        owner.flush();
         owner.report(&Report::Finished);
         return Ok(());
     }
@@ -172,7 +174,7 @@ fn run(
     if !owner.may_begin(change) {
         return Ok(());
     }
-    let mut source = RemoteEvents::new(events, owner.clone(), stats, counters);
+    let mut source = RemoteEvents::new(events, owner.clone(), Duration::from_nanos(setup.interval), stats, counters);
     let ended = pipeline.run_on(&mut source, &mut Tally::default());
     drop(pipeline);
     source.finish();

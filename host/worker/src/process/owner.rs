@@ -11,7 +11,7 @@ use flowgate_pipeline::loader::ServiceReceiver;
 
 use crate::{
     Link, LinkError,
-    protocol::{KEY, LISTINGS, Report, VALUE, kind, parts},
+    protocol::{BYTES, KEY, LISTINGS, Report, VALUE, kind, parts},
 };
 
 /// The other end of the channel for calls.
@@ -20,13 +20,20 @@ pub(super) struct Owner {
     calls: Mutex<Link>,
     /// Names of the plugins, in order.
     plugins: OnceLock<Vec<String>>,
+    /// Output that has not been sent.
+    output: Mutex<Vec<u8>>,
     /// True for the numbers of open listings.
     listings: Mutex<[bool; LISTINGS as usize]>,
 }
 
 impl Owner {
     pub(super) fn new(calls: Link) -> std::sync::Arc<Self> {
-        std::sync::Arc::new(Owner { calls: Mutex::new(calls), plugins: OnceLock::new(), listings: Mutex::default() })
+        std::sync::Arc::new(Owner {
+            calls: Mutex::new(calls),
+            plugins: OnceLock::new(),
+            output: Mutex::default(),
+            listings: Mutex::default(),
+        })
     }
 
     /// Sets the names by which plugins are known in services.
@@ -42,6 +49,47 @@ impl Owner {
     /// Sends a report. If the owner has ended, so does the worker: the end of the stream of events says so.
     pub(super) fn report(&self, report: &Report<'_>) {
         let _ = self.send(|link| report.write(|kind| link.frame(kind)));
+    }
+
+    fn output(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes output, which is gathered until there is a frame of it, or [`Owner::report_done`] or [`Owner::flush`] is called.
+    pub(super) fn write(&self, bytes: &[u8]) {
+        let mut output = self.output();
+        output.extend_from_slice(bytes);
+        let mut rest = output.as_slice();
+        while let Some(most) = rest.get(..BYTES) {
+            // Whole lines, so that the owner drops whole ones.
+            let length = most.iter().rposition(|&byte| byte == b'\n').map_or(BYTES, |last| last + 1);
+            let (part, left) = rest.split_at(length);
+            self.report(&Report::Output(part));
+            rest = left;
+        }
+        let sent = output.len() - rest.len();
+        output.drain(..sent);
+    }
+
+    /// Returns true if output has been gathered.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output().is_empty()
+    }
+
+    /// Sends the gathered output.
+    pub(super) fn flush(&self) {
+        let mut output = self.output();
+        if !output.is_empty() {
+            self.report(&Report::Output(&output));
+            output.clear();
+        }
+    }
+
+    /// Reports how far the stream of events has been processed, with the gathered output.
+    pub(super) fn report_done(&self, frames: u64, resyncs: u64, shown: u64) {
+        let mut output = self.output();
+        self.report(&Report::Done { frames, resyncs, shown, output: &output });
+        output.clear();
     }
 
     /// Sends a frame.

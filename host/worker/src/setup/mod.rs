@@ -51,6 +51,8 @@ pub struct Setup {
     pub check: bool,
     /// What the worker does instead of running the pipeline.
     pub job: Option<Vec<u8>>,
+    /// Minimum interval between two reports of what has been processed, in nanoseconds.
+    pub interval: u64,
 }
 
 /// A plugin.
@@ -315,7 +317,21 @@ fn values(options: &[(String, String)]) -> Vec<OptionValue> {
     options.iter().map(|(name, value)| OptionValue::new(name, value)).collect()
 }
 
-structure!(Setup { build, batch, plugins, format, labels, offsets, interpreted, checked, time, actions, check, job });
+structure!(Setup {
+    build,
+    batch,
+    plugins,
+    format,
+    labels,
+    offsets,
+    interpreted,
+    checked,
+    time,
+    actions,
+    check,
+    job,
+    interval,
+});
 structure!(PluginSetup { file, name, digest, options, grants, limits, state, code });
 structure!(FormatSetup { name, options, labels });
 structure!(GrantsSetup {
@@ -382,6 +398,7 @@ mod tests {
             );
             setup.plugins[1].state = [(vec![0xff], vec![0, 1])].into();
             (setup.time, setup.check, setup.job) = (11, true, Some(vec![1, 0, 255]));
+            (setup.time, setup.interval) = (11, 13);
             let bytes = setup.write(&[b"first".as_slice(), b"second one"]);
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
@@ -389,7 +406,8 @@ mod tests {
             let read = Setup::read(&mut file).unwrap();
             assert_eq!(format!("{:?}", read.spec()), format!("{spec:?}"));
             assert_eq!((read.plugins[0].option("name"), read.plugins[0].option("x")), (Some("value \u{e9}"), None));
-            assert_eq!((read.labels().len(), read.offsets()[0].since, read.time), (1, -1, 11));
+            assert_eq!((read.labels().len(), read.offsets()[0].since), (1, -1));
+            assert_eq!((read.time, read.interval), (11, 13));
             assert_eq!((read.check, read.job.as_deref()), (true, Some(&[1, 0, 255][..])));
             assert_eq!(read.plugins[1].state, setup.plugins[1].state);
             assert_eq!(read.plugins[0].read_code(&mut file).unwrap(), b"first");

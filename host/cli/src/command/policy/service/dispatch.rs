@@ -1,9 +1,14 @@
 //! Delivers to each tenant the messages about its own flows.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU8, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Instant,
 };
+
+use super::worker::Outlet;
 
 use flowgate_base::clock::now;
 use flowgate_netlink::{Messages, message::MessageKind, source::Datagram, wire::NLMSG_ERROR};
@@ -29,6 +34,8 @@ pub(super) enum DesiredState {
 pub(super) struct Recipient {
     pub scope: Scope,
     pub queue: Arc<Queue>,
+    /// What passes the queue's messages to the tenant's worker.
+    pub outlet: Outlet,
     desired: AtomicU8,
     superseded: AtomicBool,
     /// Held from the judgement of actions to the kernel's answer.
@@ -38,7 +45,7 @@ pub(super) struct Recipient {
 impl Recipient {
     pub(super) fn new(scope: Scope, queue: Arc<Queue>) -> Self {
         let (desired, superseded) = (AtomicU8::new(DesiredState::Run as u8), AtomicBool::new(false));
-        Recipient { scope, queue, desired, superseded, acting: Mutex::default() }
+        Recipient { scope, queue, outlet: Outlet::default(), desired, superseded, acting: Mutex::default() }
     }
 
     pub(super) fn desired(&self) -> DesiredState {
@@ -72,10 +79,22 @@ impl Recipient {
     }
 }
 
+/// A recipient, and when messages that wait for more are due.
+struct Place {
+    recipient: Arc<Recipient>,
+    due: Option<Instant>,
+}
+
+impl Place {
+    fn of(recipient: Arc<Recipient>) -> Self {
+        Place { recipient, due: None }
+    }
+}
+
 /// The recipients of a network namespace.
 #[derive(Default)]
 pub(super) struct Dispatcher {
-    recipients: Mutex<Vec<Arc<Recipient>>>,
+    recipients: Mutex<Vec<Place>>,
     /// Ledger of the entries that tenants have created. Ended entries are reported to it.
     pub ledger: Arc<Ledger>,
     work: Mutex<Work>,
@@ -96,30 +115,37 @@ impl Dispatcher {
     /// Replaces all recipients. The previous ones receive nothing more, and process their backlog.
     pub(super) fn replace(&self, recipients: Vec<Arc<Recipient>>) {
         let mut current = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
-        for recipient in std::mem::replace(&mut *current, recipients) {
-            recipient.queue.close();
+        let recipients = recipients.into_iter().map(Place::of).collect();
+        for place in std::mem::replace(&mut *current, recipients) {
+            place.recipient.queue.close();
         }
     }
 
     /// Replaces the recipient of a tenant by a new one: each event goes to exactly one of them.
     pub(super) fn exchange(&self, old: &Arc<Recipient>, new: Arc<Recipient>) {
         let mut recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
-        match recipients.iter_mut().find(|recipient| Arc::ptr_eq(recipient, old)) {
-            Some(place) => *place = new,
-            None => recipients.push(new),
+        match recipients.iter_mut().find(|place| Arc::ptr_eq(&place.recipient, old)) {
+            Some(place) => *place = Place::of(new),
+            None => recipients.push(Place::of(new)),
         }
         old.queue.close();
     }
 
     /// Delivers the messages of a datagram without blocking. Marks for which `own` returns true belong to the service
-    /// and are not delivered.
-    pub(super) fn deliver(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool, counters: &Counters) {
-        let recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
+    /// and are not delivered. Returns when [`Dispatcher::pass_due`] has something to do.
+    pub(super) fn deliver(
+        &self,
+        datagram: &Datagram,
+        own: &dyn Fn(u32) -> bool,
+        counters: &Counters,
+    ) -> Option<Instant> {
+        let mut recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
         if datagram.gap {
             counters.gap(datagram.lost.unwrap_or(0));
-            recipients.iter().for_each(|recipient| recipient.queue.push_gap(datagram.received, datagram.lost));
-            return;
+            recipients.iter().for_each(|place| place.recipient.queue.push_gap(datagram.received, datagram.lost));
+            return pass(&mut recipients);
         }
+        let now = Instant::now();
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let Work { scope_filter, parts, marks, kinds } = &mut *work;
         parts.resize_with(recipients.len(), Default::default);
@@ -152,7 +178,7 @@ impl Dispatcher {
             {
                 self.ledger.ended(&EntryKey::of(&view), id);
             }
-            for (recipient, (bytes, times, count)) in recipients.iter().zip(parts.iter_mut()) {
+            for (Place { recipient, .. }, (bytes, times, count)) in recipients.iter().zip(parts.iter_mut()) {
                 if recipient.scope.contains(&view) && recipient.desired() == DesiredState::Run {
                     scope_filter.append(bytes, &message, &recipient.scope, &view);
                     times.push(received);
@@ -163,12 +189,33 @@ impl Dispatcher {
         counters.datagrams(datagram.times.len().max(1), datagram.length);
         counters.rows(kinds.len(), kinds);
         kinds.clear();
-        for (recipient, (bytes, times, count)) in recipients.iter().zip(parts.iter_mut()) {
-            recipient.queue.push(bytes, times, std::mem::take(count));
-            bytes.clear();
-            times.clear();
+        for (place, (bytes, times, count)) in recipients.iter_mut().zip(parts.iter_mut()) {
+            if !bytes.is_empty() {
+                let enough = place.recipient.queue.push(bytes, times, std::mem::take(count));
+                // At once, unless they wait for more already.
+                place.due = place.due.filter(|_| !enough).or(Some(now));
+                bytes.clear();
+                times.clear();
+            }
+        }
+        pass(&mut recipients)
+    }
+
+    /// Passes on the messages that have waited for more. Returns when the next ones are due.
+    pub(super) fn pass_due(&self) -> Option<Instant> {
+        pass(&mut self.recipients.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Passes on what is due, and returns when the next messages are.
+fn pass(places: &mut [Place]) -> Option<Instant> {
+    let now = Instant::now();
+    for place in &mut *places {
+        if place.due.is_some_and(|due| due <= now) {
+            place.due = place.recipient.outlet.pass(&place.recipient.queue, now);
         }
     }
+    places.iter().filter_map(|place| place.due).min()
 }
 
 /// Resumes a paused tenant, which receives a gap.

@@ -14,7 +14,7 @@ use flowgate_netlink::{
     listener::{Listener, ListenerOptions},
     namespace,
     process_names::ProcessNames,
-    source::{Datagram, EVENT_BUFFER_LENGTH, InsertBarrier, Source as _},
+    source::{Datagram, EVENT_BUFFER_LENGTH, InsertBarrier},
 };
 use flowgate_pipeline::{kernel::KernelTable, resync::Kernel as _};
 use flowgate_policy::delivery::Listings;
@@ -79,13 +79,16 @@ impl Service {
         let counters = self.counters.clone();
         let receive = move || {
             let mut datagram = Datagram::with_capacity(EVENT_BUFFER_LENGTH);
+            let mut due = None;
             loop {
-                match listener.next(&mut datagram) {
-                    Ok(true) => {
-                        receiving.dispatcher.deliver(&datagram, &|mark| receiving.heartbeat.is_own(mark), &counters);
+                match listener.next_until(&mut datagram, due) {
+                    Ok(Some(true)) => {
+                        let own = |mark| receiving.heartbeat.is_own(mark);
+                        due = receiving.dispatcher.deliver(&datagram, &own, &counters);
                         receiving.heartbeat.beat();
                     }
-                    Ok(false) => break,
+                    Ok(None) => due = receiving.dispatcher.pass_due(),
+                    Ok(Some(false)) => break,
                     Err(error) => {
                         *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.errno());
                         stop.stop();

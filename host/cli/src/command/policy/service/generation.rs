@@ -14,6 +14,7 @@ use flowgate_base::{
 };
 use flowgate_config::Diagnostic;
 use flowgate_netlink::namespace;
+use flowgate_pipeline::loader::offsets;
 use flowgate_policy::{Policy, control::WorkerState, neighbours};
 
 /// Time for which each tenant may hold up the others at the start.
@@ -41,6 +42,7 @@ impl Service {
         // Each may have to be compiled, and they share the processors.
         let tenants = u32::try_from(policy.tenants.len()).unwrap_or(u32::MAX);
         let end = Instant::now() + START + compiling + START_OF_EACH.saturating_mul(tenants);
+        let offsets = offsets().into();
         let mut identities = Vec::new();
         let mut started = Vec::new();
         for tenant in &policy.tenants {
@@ -50,7 +52,7 @@ impl Service {
                 Ok(_) if without.contains(&tenant.name) => {
                     RunningTenant::absent(policy, tenant, generation, "the operator has left it out")
                 }
-                Ok(event_source) => RunningTenant::start(self, &event_source, policy, tenant, generation),
+                Ok(event_source) => RunningTenant::start(self, &event_source, policy, tenant, (generation, &offsets)),
                 Err(error) => RunningTenant::absent(policy, tenant, generation, &error),
             });
         }
@@ -66,7 +68,7 @@ impl Service {
             }
         }
         // The tenants have nothing to do with that; those that run go on.
-        fatal |= !failed.is_empty() && self.engine.has_lost_compiler();
+        fatal |= !failed.is_empty() && crate::command::compiling::has_ended();
         // A later generation takes over even then: whether permissions are withdrawn from a tenant must not depend on
         // whether it starts.
         fatal |= generation == 1 && failed.len() == started.len();
@@ -128,7 +130,7 @@ impl Service {
         if !mistakes.is_empty() {
             return Err(mistakes.iter().map(ToString::to_string).collect());
         }
-        let running = RunningTenant::start(self, &event_source, &policy, tenant, generation);
+        let running = RunningTenant::start(self, &event_source, &policy, tenant, (generation, &offsets().into()));
         let coming = self.coming(std::slice::from_ref(&running));
         let ready = running.ready(Instant::now() + START, meanwhile);
         drop(coming);

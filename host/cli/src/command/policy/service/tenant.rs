@@ -21,6 +21,7 @@ use crate::command::report;
 use flowgate_base::{TokenBucket, io_error::error_text, text::clean};
 use flowgate_config::Diagnostic;
 use flowgate_metrics::TenantMetrics;
+use flowgate_model::UtcOffset;
 use flowgate_netlink::namespace;
 use flowgate_pipeline::stats::{Health, Shared, StageStats};
 use flowgate_policy::{
@@ -160,13 +161,14 @@ impl TenantRecord {
 }
 
 impl RunningTenant {
-    /// Starts the thread of a tenant, which starts its plugins and then waits.
+    /// Starts the thread of a tenant, which starts its plugins and then waits. `offsets` are the differences of local time
+    /// from UTC.
     pub(super) fn start(
         service: &Service,
         event_source: &EventSource,
         policy: &Arc<Policy>,
         tenant: &Tenant,
-        generation: u64,
+        (generation, offsets): (u64, &Arc<[UtcOffset]>),
     ) -> Self {
         let queue = Arc::new(Queue::new(usize::try_from(tenant.share.queue).unwrap_or(usize::MAX)));
         let recipient = Arc::new(Recipient::new(tenant.scope.clone(), queue));
@@ -187,6 +189,7 @@ impl RunningTenant {
             recipient: recipient.clone(),
             budget: budget(tenant),
             gather_time: gather_time(policy.tenants.len()),
+            offsets: offsets.clone(),
             record: record.clone(),
             isolation: service.isolation.clone(),
         };

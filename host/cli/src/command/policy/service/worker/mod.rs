@@ -28,9 +28,10 @@ use crate::command::{
     report::{self, CommandError},
 };
 pub(in crate::command) use code::compile;
+pub(super) use feeder::Outlet;
 use flowgate_base::{Backoff, TokenBucket, Warnings, clock::now, text::clean};
 use flowgate_config::Diagnostic;
-use flowgate_model::{Flows, OnError, field};
+use flowgate_model::{Flows, OnError, UtcOffset, field};
 use flowgate_netlink::{Namespace, Stop, decode::FlowDecoder, process_names::ProcessNames, source::InsertBarrier};
 use flowgate_pipeline::{
     executor::{Executor, Shows},
@@ -78,6 +79,8 @@ pub(super) struct Job {
     pub budget: Arc<Mutex<TokenBucket>>,
     /// Time for which events are gathered.
     pub gather_time: Duration,
+    /// The differences of local time from UTC.
+    pub offsets: Arc<[UtcOffset]>,
     pub record: Arc<TenantRecord>,
     /// What holds workers, as the first one has reported.
     pub isolation: Arc<OnceLock<Isolation>>,
@@ -163,7 +166,7 @@ impl Job {
                     let reason = format!("its plugins did not start: {}", what.unwrap_or_default());
                     Cause::new(WorkerEnd::NotStarted, reason)
                 }
-                SessionEnd::Violated(cause) => {
+                SessionEnd::Died(cause) if cause.is_violation() => {
                     self.record_end(&cause);
                     let reason = cause.reason;
                     return Err(CommandError::Tenant(format!("its worker is not trusted any more: {reason}")));

@@ -79,6 +79,11 @@ impl Cause {
         Cause { end, reason: reason.into() }
     }
 
+    /// Returns true if the worker has done what a worker of this program never does.
+    pub(super) fn is_violation(&self) -> bool {
+        matches!(self.end, WorkerEnd::SystemCall | WorkerEnd::Violation)
+    }
+
     /// Returns the cause that the end of a process tells.
     fn of(ending: Ending) -> Self {
         match ending.status {

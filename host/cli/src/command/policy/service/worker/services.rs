@@ -15,7 +15,7 @@ use flowgate_base::{TokenBucket, Warnings, files::Trust, text::clean};
 use flowgate_config::Diagnostic;
 use flowgate_model::grants::Grants;
 use flowgate_pipeline::{
-    loader::{StateStores, offsets},
+    loader::StateStores,
     stats::{Shared, StageStats},
 };
 use flowgate_policy::{Policy, Tenant};
@@ -34,6 +34,10 @@ use flowgate_worker::{
 
 /// Warnings of a worker in ten seconds that are passed on.
 const WARNINGS: u64 = 100;
+/// Minimum interval between two reports of a worker that has no pause, as a multiple of the time for which events are
+/// gathered: each wakes this process, and costs as much as some ten events.
+const REPORTS: u32 = 3;
+const REPORTS_MAX: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// A plugin, as far as this process keeps something for it.
 pub(super) struct Plugin {
@@ -121,10 +125,12 @@ impl Services {
     /// # Errors
     /// It cannot be encoded.
     pub(super) fn setup(&mut self, job: &Job, code: &[File]) -> io::Result<Vec<u8>> {
-        let mut setup = Setup::of(&job.tenant.spec(), &job.policy.labels.labels(), &offsets());
+        let mut setup = Setup::of(&job.tenant.spec(), &job.policy.labels.labels(), &job.offsets);
         (setup.interpreted, setup.checked) = (job.execution.is_interpreted(), job.execution.limit.is_some());
         setup.time = u64::try_from(job.tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         setup.actions = usize::try_from(job.tenant.share.in_flight).unwrap_or(usize::MAX);
+        let interval = job.gather_time.saturating_mul(REPORTS).min(REPORTS_MAX);
+        setup.interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         for (plugin, setup) in self.plugins.iter_mut().zip(&mut setup.plugins) {
             plugin.before = plugin.stats.lock().clone();
             plugin.part.clear();

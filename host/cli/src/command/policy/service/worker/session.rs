@@ -71,8 +71,6 @@ pub(super) enum SessionEnd {
     Failed(String),
     /// The process has ended, or been killed, for this reason.
     Died(Cause),
-    /// The process has done what a worker of this program never does.
-    Violated(Cause),
     /// A sink failed, or this process lacks something.
     Broken(CommandError),
 }
@@ -277,33 +275,36 @@ impl<'a> Session<'a> {
             Err(error) => return self.ended(&error.into()),
         }
         let job = self.job;
-        let feeder =
-            Feeder { events, programs: job.programs.clone(), sent: self.sent.clone(), ended: self.ended.clone() };
+        let (queue, outlet) = (&job.recipient.queue, &job.recipient.outlet);
         let meter = self.meter.clone();
-        let source = QueueSource::new(job.recipient.queue.clone(), job.budget.clone())
-            .gather_time(job.gather_time)
-            .charging(Box::new(move || {
+        let source = QueueSource::new(queue.clone(), job.budget.clone()).gather_time(job.gather_time).charging(
+            Box::new(move || {
                 meter.charge();
-            }));
-        let events = match feeder.events.channel().try_clone() {
-            Ok(events) => events,
+            }),
+        );
+        let channel = match events.channel().try_clone() {
+            Ok(channel) => channel,
             Err(error) => return died(WorkerEnd::Unavailable, error.to_string()),
         };
+        let counters = (self.sent.clone(), self.ended.clone());
+        outlet.attach(Feeder::new(events, source, job.programs.clone(), counters));
         self.progress = (Instant::now(), Duration::ZERO);
         self.judged = self.progress;
-        thread::scope(|scope| {
+        let end = thread::scope(|scope| {
             let feeding = thread::Builder::new()
                 .name(format!("events of {}", job.tenant.name))
-                .spawn_scoped(scope, move || feeder.run(source));
+                .spawn_scoped(scope, || outlet.serve(queue));
             let end = match feeding {
                 Ok(_) => self.serve(),
                 Err(error) => died(WorkerEnd::Unavailable, error.to_string()),
             };
             // Whatever the other thread waits for.
-            job.recipient.queue.interrupt();
-            events.shut_down();
+            queue.interrupt();
+            channel.shut_down();
             end
-        })
+        });
+        outlet.detach();
+        end
     }
 
     /// Serves the worker until the session ends.
@@ -434,7 +435,7 @@ impl<'a> Session<'a> {
             Report::Output(bytes) => {
                 return self.sink.write(bytes).map_or_else(broken, |()| Next::Continue);
             }
-            Report::Done { frames: count, resyncs, shown } => {
+            Report::Done { frames: count, resyncs, shown, output } => {
                 // A worker reports each number once; otherwise one that processes nothing could claim progress.
                 if count <= self.done || count > self.sent.load(Ordering::Acquire) {
                     return Next::End(violated(
@@ -445,7 +446,10 @@ impl<'a> Session<'a> {
                 self.done = count;
                 self.job.record.count(self.before.0.saturating_add(resyncs), self.before.1.saturating_add(shown));
                 self.progress = (Instant::now(), self.meter.charge());
-                return Next::Continue;
+                return match output {
+                    [] => Next::Continue,
+                    output => self.sink.write(output).map_or_else(broken, |()| Next::Continue),
+                };
             }
             Report::Statistics { plugin, stats } => self.services.statistics(plugin, *stats),
             Report::Actions { plugin, actions, more } => {
@@ -557,10 +561,7 @@ impl<'a> Session<'a> {
             LinkError::Ended | LinkError::Socket(_) => {
                 let (cause, time) = self.process.ended();
                 self.meter.charge_up_to(time);
-                match cause.end {
-                    WorkerEnd::SystemCall | WorkerEnd::Violation => SessionEnd::Violated(cause),
-                    _ => SessionEnd::Died(cause),
-                }
+                SessionEnd::Died(cause)
             }
         }
     }
@@ -581,7 +582,7 @@ fn died(end: WorkerEnd, reason: impl Into<String>) -> SessionEnd {
 fn violated(rule: &str, evidence: &[u8]) -> SessionEnd {
     let digits: String = evidence.iter().take(EVIDENCE).map(|byte| format!("{byte:02x}")).collect();
     let digits = if digits.is_empty() { digits } else { format!(" ({digits})") };
-    SessionEnd::Violated(Cause::new(WorkerEnd::Violation, format!("it sent {rule}{digits}")))
+    died(WorkerEnd::Violation, format!("it sent {rule}{digits}"))
 }
 
 /// Returns the end of a worker that does not receive what it has asked for.
