@@ -27,8 +27,11 @@ use super::{
 
 /// Interval at which running code checks the clock; deadlines are kept with about this precision.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// Number of ticks without a call after which the clock stops until the next one, so that an idle process is not woken.
-const IDLE_TICKS: u32 = 100;
+/// Longest interval while no call is seen. Where calls are short and few, waking a thread for each tick costs as much as
+/// they do; a call that takes longer is noticed at most this much later.
+const IDLE_TICK: Duration = Duration::from_millis(50);
+/// Time without a call after which the clock stops until the next one, so that an idle process is not woken.
+const IDLE: Duration = Duration::from_secs(1);
 /// Maximum number of threads that compile a plugin.
 const MAX_COMPILE_THREADS: usize = 4;
 /// Stack size of each in bytes; only the used part takes memory.
@@ -157,13 +160,6 @@ impl PluginEngine {
         PluginEngine { engines: self.engines.clone(), owner: owner.into() }
     }
 
-    /// Returns true if no plugin can be compiled any more, because the spawner of the compiling processes has been
-    /// killed.
-    #[must_use]
-    pub fn has_lost_compiler(&self) -> bool {
-        self.engines.compiler.as_ref().is_some_and(|compiler| compiler.has_ended())
-    }
-
     /// Returns how the code of plugins from files runs here. Creates their engine.
     ///
     /// # Errors
@@ -205,14 +201,16 @@ impl PluginEngine {
             .spawn(move || {
                 begin();
                 let _ = started.send(());
-                let mut idle = 0;
+                // Time for which no call has been seen.
+                let mut idle = Duration::ZERO;
                 loop {
-                    thread::sleep(TICK);
+                    let pause = (idle / 2).clamp(TICK, IDLE_TICK);
+                    thread::sleep(pause);
                     let Some(engines) = engines.upgrade() else { break };
                     engines.tick();
                     let clock = &engines.clock;
-                    idle = if clock.calls.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
-                    if idle >= IDLE_TICKS {
+                    idle = if clock.calls.load(Ordering::SeqCst) == 0 { idle + pause } else { Duration::ZERO };
+                    if idle >= IDLE {
                         clock.parked.store(true, Ordering::SeqCst);
                         // A call that begins now sees `parked`, or is seen here.
                         let waits = clock.calls.load(Ordering::SeqCst) == 0;
@@ -220,7 +218,7 @@ impl PluginEngine {
                         if waits {
                             thread::park();
                         }
-                        idle = 0;
+                        idle = Duration::ZERO;
                     }
                 }
             })

@@ -92,11 +92,6 @@ impl Compiler {
         Compiler { spawner, jobs: Jobs::new(processors), shared }
     }
 
-    /// Returns true if nothing can be compiled any more because the spawner has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        self.spawner.as_ref().map_or(true, |spawner| spawner.has_ended())
-    }
-
     /// Returns the compiled code of a plugin; `path` is its name in errors.
     ///
     /// # Errors
