@@ -10,7 +10,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 # Variables that may be set on make's command line; otherwise a misspelt one would be silently ignored.
-VARIABLES := BEFORE CARGO CARGO_TARGET_DIR CASE CONNTRACK DESTDIR FLOWS FUZZ_SECONDS PLUGIN PREFIX ROUNDS SYMBOLS VERIFY
+VARIABLES := BEFORE CARGO CARGO_TARGET_DIR CASE CONNTRACK DESTDIR FLOWS FUZZ_SECONDS PLUGIN PREFIX ROUNDS SYMBOLS TENANTS VERIFY
 UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(filter-out $(VARIABLES),$(name))))
 $(if $(strip $(UNKNOWN)),$(error unknown variable $(firstword $(UNKNOWN)); there are: $(VARIABLES)))
 
@@ -114,9 +114,9 @@ BENCHES := boundary decode scope
 COMPARE := FLOWGATE_UNDER_TEST="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) \
     $(CARGO) bench --workspace --bench compare
 
-bench: build plugin examples ## time, CPU and memory compared with conntrack (FLOWS=200000 ROUNDS=5 CASE=) or an earlier flowgate (BEFORE=PROGRAM); then plugins, crossing, decoding
+bench: build plugin examples ## time, CPU and memory compared with conntrack (FLOWS=200000 ROUNDS=5 CASE=) or an earlier flowgate (BEFORE=PROGRAM), with tenants (TENANTS=1,10,100,1000); then plugins, crossing, decoding
 ifeq ($(filter $(BENCHES),$(CASE)),)
-	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" BEFORE="$(BEFORE)" $(COMPARE)
+	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" BEFORE="$(BEFORE)" TENANTS="$(TENANTS)" $(COMPARE)
 endif
 ifeq ($(CASE)$(BEFORE),)
 	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done

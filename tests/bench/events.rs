@@ -5,7 +5,7 @@ use flowgate_test_support::{Background, Namespace, Program};
 use nix::sys::signal::Signal;
 use std::{
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Goal for the CPU time per shown event, as a share of that of `conntrack`.
@@ -50,14 +50,21 @@ pub(crate) fn cpu(program: &Background) -> f64 {
 
 /// Waits until a program is idle: it uses less than a hundredth of the time, since its clock may tick.
 pub(crate) fn idle(program: &Background) {
+    idle_but_for(program, 0.0);
+}
+
+/// Waits until a program is idle but for this much CPU time in each second, in microseconds.
+pub(crate) fn idle_but_for(program: &Background, time: f64) {
     let mut before = -1.0;
+    let mut since = Instant::now();
     loop {
         std::thread::sleep(Duration::from_millis(300));
-        let now = cpu(program);
-        if now - before < 3000.0 {
+        // Counting takes a while if there are many processes.
+        let (now, elapsed) = (cpu(program), since.elapsed().as_secs_f64());
+        if now - before < (10_000.0 + time) * elapsed {
             return;
         }
-        before = now;
+        (before, since) = (now, Instant::now());
     }
 }
 

@@ -1,5 +1,5 @@
 //! Settings of a run from the environment: `FLOWS`, `ROUNDS`, `CASE`, `GROWTH`, `PLUGIN`, `FLOWGATE_UNDER_TEST`,
-//! `BEFORE`.
+//! `BEFORE`, `TENANTS`.
 
 use std::{
     env,
@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub program: String,
     /// An earlier flowgate, which is measured instead of `conntrack`.
     pub before: Option<String>,
+    /// Numbers of tenants.
+    pub tenants: Vec<u16>,
 }
 
 impl Settings {
@@ -49,6 +51,7 @@ impl Settings {
             },
             program: text("FLOWGATE_UNDER_TEST")?.unwrap_or_else(|| built.to_owned()),
             before: text("BEFORE")?,
+            tenants: numbers("TENANTS", &[1, 10, 100, 1000])?,
         };
         if settings.growth.is_some() && settings.before.is_some() {
             return Err("BEFORE has no meaning for the growth of a listing, which is that beside conntrack".to_owned());
@@ -104,6 +107,13 @@ fn text(variable: &str) -> Result<Option<String>, String> {
 
 fn is_set(variable: &str) -> bool {
     env::var_os(variable).is_some_and(|text| !text.is_empty())
+}
+
+/// Returns the numbers in a variable, separated by commas.
+fn numbers(variable: &str, usual: &[u16]) -> Result<Vec<u16>, String> {
+    let Some(text) = text(variable)? else { return Ok(usual.to_vec()) };
+    let numbers = text.split(',').map(|number| number.trim().parse().ok().filter(|number| (1..=1000).contains(number)));
+    numbers.collect::<Option<_>>().ok_or_else(|| format!("{variable}={text:?} is not a list of numbers from 1 to 1000"))
 }
 
 fn number(variable: &str, usual: u32, range: RangeInclusive<u32>) -> Result<u32, String> {

@@ -1,5 +1,5 @@
-//! Tenants: the events per second that the service delivers, compared with a program that prints all; and the cost of a
-//! hostile tenant for the others.
+//! Tenants: the events per second that the service delivers, compared with a program that prints all; the time until a
+//! single event is written; and the cost of a hostile tenant for the others.
 
 use crate::{events, plugins, settings::Settings, target_directory};
 use flowgate_test_support::{Background, Namespace, Program, entries, until};
@@ -8,15 +8,22 @@ use serde_json::Value;
 use std::{
     fmt::Write as _,
     fs::{self, File},
+    net::UdpSocket,
     path::{Path, PathBuf},
     process::Stdio,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Zones that the flows are spread over.
 const ZONES: u16 = 100;
 /// Number of tenants, one of which is hostile.
 const NEIGHBOURS: u16 = 20;
+/// Maximum number of tenants whose plugins are compiled in one start.
+const COMPILED: usize = 200;
+/// Number of flows whose events are alone.
+const SINGLE: u16 = 200;
+/// The port of the first one. Each has a port of its own, so that it is a new flow.
+const FIRST_PORT: u16 = 20_000;
 
 /// The result of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,12 +45,12 @@ pub(crate) struct Listening {
 impl Listening {
     /// Creates and flushes flows, and waits until all events are written.
     fn measured(&self, ours: &str, flows: &[u8]) -> Run {
-        events::idle(&self.program);
+        self.idle();
         let before = events::cpu(&self.program);
         let start = SystemTime::now();
         Program::new(ours).must_with(&["-R", "-"], flows);
         Program::new("conntrack").must(&["-F"]);
-        events::idle(&self.program);
+        self.idle();
         let cpu = events::cpu(&self.program) - before;
         let written = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
         let last = self.outputs.iter().filter_map(written).max().unwrap_or(start);
@@ -54,6 +61,11 @@ impl Listening {
             wall: last.duration_since(start).unwrap_or_default().as_secs_f64(),
             cpu,
         }
+    }
+
+    /// Waits until nothing happens. The worker of each tenant is looked at twice a second.
+    fn idle(&self) {
+        events::idle_but_for(&self.program, 100.0 * self.outputs.len() as f64);
     }
 
     pub(crate) fn end(mut self) {
@@ -72,12 +84,26 @@ pub(crate) fn pass() -> PathBuf {
     target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_pass.wasm")
 }
 
-/// Starts the service with these tenants: zones, and the keys of the plugin.
+/// Starts the service with these tenants: zones, and other keys and the plugin. Compiled code is kept for the next start,
+/// which is what a service does.
 pub(crate) fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listening {
+    // Each tenant has code of its own. Some hundred are compiled at a time, so that a start does not take minutes.
+    let mut first = 0;
+    while first + COMPILED < tenants.len() {
+        start(ours, directory, first, &tenants[first..first + COMPILED]).end();
+        first += COMPILED;
+    }
+    start(ours, directory, 0, tenants)
+}
+
+/// Starts the service with these tenants, the first of which has this number.
+fn start(ours: &str, directory: &Path, first: usize, tenants: &[(String, String)]) -> Listening {
     let place = directory.display();
-    let mut text = format!("[service]\nsocket = \"{place}/socket\"\n[audit]\npath = \"{place}/audit\"\n");
+    let cache = target_directory().join("bench-cache").display().to_string();
+    let mut text =
+        format!("[service]\nsocket = \"{place}/socket\"\ncache = \"{cache}\"\n[audit]\npath = \"{place}/audit\"\n");
     let mut outputs = Vec::new();
-    for (number, (zones, plugin)) in tenants.iter().enumerate() {
+    for (number, (zones, plugin)) in (first..).zip(tenants) {
         let output = directory.join(format!("out{number}"));
         let _ = writeln!(
             text,
@@ -115,6 +141,7 @@ fn flows(count: u32, zones: u16) -> Vec<String> {
 pub(crate) fn run(settings: &Settings, count: u32, rounds: u32) {
     let ours = settings.program.as_str();
     throughput(settings, count, rounds);
+    latency(settings);
     neighbours(ours, count, rounds);
 }
 
@@ -126,11 +153,11 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
     let flows = flows(count, ZONES).join("\n").into_bytes();
     let plugin = plugin(&pass(), "");
     let mut theirs = None;
-    // Nine tenths of a thousand tenants are idle.
-    let numbers = [0, 1, 10, 100, 1000];
+    let mut numbers = vec![0];
+    numbers.extend(&settings.tenants);
     let cases: Vec<(&str, u16)> = match &settings.before {
-        Some(before) => numbers.into_iter().flat_map(|tenants| [(before.as_str(), tenants), (ours, tenants)]).collect(),
-        None => [("conntrack", 0)].into_iter().chain(numbers.map(|tenants| (ours, tenants))).collect(),
+        Some(before) => numbers.iter().flat_map(|tenants| [(before.as_str(), *tenants), (ours, *tenants)]).collect(),
+        None => [("conntrack", 0)].into_iter().chain(numbers.iter().map(|tenants| (ours, *tenants))).collect(),
     };
     for (program, tenants) in cases {
         let one = |_| {
@@ -149,11 +176,7 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
                     listening.end();
                     return run;
                 }
-                let each = (ZONES / tenants).max(1);
-                let own: Vec<(String, String)> = (0..tenants)
-                    .map(|number| (format!("{}-{}", number * each + 1, (number + 1) * each), plugin.clone()))
-                    .collect();
-                let service = serve(program, directory, &own);
+                let service = serve(program, directory, &alike(tenants, &plugin));
                 let mut run = service.measured(ours, &flows);
                 let sum =
                     |name: &str| status(ours, directory).iter().filter_map(|tenant| tenant[name].as_u64()).sum::<u64>();
@@ -177,6 +200,55 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
         let rate = run.shown as f64 / run.wall.max(1e-3);
         println!("{name:38} {:8} {:8} {rate:10.0} {each:14.2} {ratio:6.2}", run.shown, run.lost);
     }
+}
+
+/// Returns tenants that share the zones. Of a thousand, nine tenths are idle: there are no events in their zones.
+fn alike(tenants: u16, plugin: &str) -> Vec<(String, String)> {
+    let each = (ZONES / tenants).max(1);
+    (0..tenants).map(|number| (format!("{}-{}", number * each + 1, (number + 1) * each), plugin.into())).collect()
+}
+
+/// Measures the time from a packet until the line of its flow is in the file, while all tenants are idle.
+fn latency(settings: &Settings) {
+    let ours = settings.program.as_str();
+    println!("\n{SINGLE} flows of one of otherwise idle tenants, from the packet until the line is in the file\n");
+    println!("{:38} {:>10} {:>10}", "", "p50, us", "p99, us");
+    for tenants in settings.tenants.iter().filter(|tenants| **tenants <= ZONES) {
+        for program in settings.before.iter().map(String::as_str).chain([ours]) {
+            let mut times = Namespace::run(|namespace| {
+                namespace.nft(
+                    "table inet zones {\n\
+                     chain output { type filter hook output priority -300; ct zone set 1; }\n\
+                     chain tracked { type filter hook output priority 0; ct state new accept; }\n}",
+                );
+                let service = serve(program, namespace.directory(), &alike(*tenants, &plugin(&pass(), "")));
+                service.idle();
+                let times = (0..SINGLE).map(|number| single(&service, FIRST_PORT + number)).collect::<Vec<f64>>();
+                service.end();
+                times
+            });
+            times.sort_by(f64::total_cmp);
+            let name = if program == ours { "flowgate" } else { settings.other_name() };
+            let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
+            println!("{:38} {:10.0} {:10.0}", format!("{name} run, {tenants} tenants"), at(0.5), at(0.99));
+        }
+    }
+}
+
+/// Sends a packet of a new flow. Returns the time until there is more in the first file, in microseconds.
+fn single(service: &Listening, port: u16) -> f64 {
+    // Long enough for everything to be at rest.
+    std::thread::sleep(Duration::from_millis(30));
+    let Some(output) = service.outputs.first() else { return 0.0 };
+    let length = || fs::metadata(output).map_or(0, |data| data.len());
+    let socket = UdpSocket::bind(("127.0.0.1", port)).expect("a socket");
+    let before = length();
+    let start = Instant::now();
+    socket.send_to(b"x", "127.0.0.1:9").expect("a packet");
+    while length() == before {
+        assert!(start.elapsed() < Duration::from_secs(10), "the event is not shown");
+    }
+    start.elapsed().as_secs_f64() * 1e6
 }
 
 /// Returns the times of the calls of the other tenants' plugins in microseconds: p50 and p99 of the tenant in the
