@@ -84,8 +84,8 @@ pub(crate) fn pass() -> PathBuf {
     target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_pass.wasm")
 }
 
-/// Starts the service with these tenants: zones, and other keys and the plugin. Compiled code is kept for the next start,
-/// which is what a service does.
+/// Starts the service with these tenants: zones, and other keys and the plugin. Compiled code is kept for the next
+/// start, which is what a service does.
 pub(crate) fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listening {
     // Each tenant has code of its own. Some hundred are compiled at a time, so that a start does not take minutes.
     let mut first = 0;

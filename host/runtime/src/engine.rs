@@ -27,8 +27,8 @@ use super::{
 
 /// Interval at which running code checks the clock; deadlines are kept with about this precision.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// Longest interval while no call is seen. Where calls are short and few, waking a thread for each tick costs as much as
-/// they do; a call that takes longer is noticed at most this much later.
+/// Longest interval while no call is seen. Where calls are short and few, waking a thread for each tick costs as much
+/// as they do; a call that takes longer is noticed at most this much later.
 const IDLE_TICK: Duration = Duration::from_millis(50);
 /// Time without a call after which the clock stops until the next one, so that an idle process is not woken.
 const IDLE: Duration = Duration::from_secs(1);

@@ -58,8 +58,8 @@ struct Inner {
 
 /// The queue. Adding to it never blocks.
 ///
-/// The thread that adds messages passes them on as well, as long as that does not block. If it would, the queue is handed
-/// over to a thread of its own, which returns it when it has been emptied.
+/// The thread that adds messages passes them on as well, as long as that does not block. If it would, the queue is
+/// handed over to a thread of its own, which returns it when it has been emptied.
 pub struct Queue {
     limit: usize,
     inner: Mutex<Inner>,
@@ -147,8 +147,8 @@ impl Queue {
         }
     }
 
-    /// Waits until the thread of the queue is to take over, or the queue has been closed. Returns false if the waiting is
-    /// interrupted.
+    /// Waits until the thread of the queue is to take over, or the queue has been closed. Returns false if the waiting
+    /// is interrupted.
     pub fn wait_for_turn(&self) -> bool {
         let mut inner = self.lock();
         while !inner.handed_over && !inner.closed && !inner.interrupted {
@@ -325,8 +325,8 @@ impl QueueSource {
         &self.queue
     }
 
-    /// Returns until when the messages in the queue wait for more; `None` if there are none, or as many as can be combined,
-    /// or if nothing has been taken for a while.
+    /// Returns until when the messages in the queue wait for more; `None` if there are none, or as many as can be
+    /// combined, or if nothing has been taken for a while.
     #[must_use]
     pub fn gathers_until(&self, now: Instant) -> Option<Instant> {
         let until = self.rest.filter(|until| *until > now)?;

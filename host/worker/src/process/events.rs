@@ -27,8 +27,8 @@ pub(super) struct RemoteEvents {
     /// Number of frames received, and of those that have been reported as processed.
     received: u64,
     done: u64,
-    /// Minimum interval between two reports of what has been processed, unless there is much of it, and when the last one
-    /// was made: the first one after a pause is made at once.
+    /// Minimum interval between two reports of what has been processed, unless there is much of it, and when the last
+    /// one was made: the first one after a pause is made at once.
     interval: Duration,
     flushed: Option<Instant>,
     /// Statistics of the plugins, in order, and when they are to be reported next; `None` if they have not changed.

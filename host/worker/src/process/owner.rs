@@ -55,7 +55,8 @@ impl Owner {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes output, which is gathered until there is a frame of it, or [`Owner::report_done`] or [`Owner::flush`] is called.
+    /// Takes output, which is gathered until there is a frame of it, or [`Owner::report_done`] or [`Owner::flush`] is
+    /// called.
     pub(super) fn write(&self, bytes: &[u8]) {
         let mut output = self.output();
         output.extend_from_slice(bytes);

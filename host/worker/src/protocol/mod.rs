@@ -1,11 +1,11 @@
 //! What crosses the channels between a worker and its owner.
 //!
-//! There are two channels. Through the one for **events**, the owner sends what the kernel reports and nothing comes back;
-//! its end is the order to finish. Through the one for **calls**, the worker reports, asks and is answered: it never has
-//! more than one question open.
+//! There are two channels. Through the one for **events**, the owner sends what the kernel reports and nothing comes
+//! back; its end is the order to finish. Through the one for **calls**, the worker reports, asks and is answered: it
+//! never has more than one question open.
 //!
-//! The worker is not trusted. [`Report::read`] reads what it sends: slices of the record with bounded lengths, and nothing is
-//! allocated. What the owner sends is believed.
+//! The worker is not trusted. [`Report::read`] reads what it sends: slices of the record with bounded lengths, and
+//! nothing is allocated. What the owner sends is believed.
 //!
 //! * `report` is what a worker sends, with its `statistics`.
 //! * `requests` has the lists of requests in it.
@@ -93,7 +93,8 @@ fn counted(body: &mut Body<'_>, most: u16) -> Result<u16, Violation> {
     if count > most { Err(Violation::Value(count.into())) } else { Ok(count) }
 }
 
-/// Returns the parts in which the value of a state crosses, each with true if another one follows. An empty value has one.
+/// Returns the parts in which the value of a state crosses, each with true if another one follows. An empty value has
+/// one.
 pub fn parts(value: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     let mut left = Some(value);
     iter::from_fn(move || {
@@ -103,8 +104,8 @@ pub fn parts(value: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     })
 }
 
-/// Divides items into those that a frame has room for, of which there is at least one, and the rest: at most this many, and
-/// [`BYTES`] by their lengths.
+/// Divides items into those that a frame has room for, of which there is at least one, and the rest: at most this many,
+/// and [`BYTES`] by their lengths.
 pub(crate) fn split_at_frame<T>(items: &[T], most: u16, length: impl Fn(&T) -> usize) -> (&[T], &[T]) {
     let mut total = 0;
     let fits = |item: &&T| {

@@ -161,8 +161,8 @@ impl TenantRecord {
 }
 
 impl RunningTenant {
-    /// Starts the thread of a tenant, which starts its plugins and then waits. `offsets` are the differences of local time
-    /// from UTC.
+    /// Starts the thread of a tenant, which starts its plugins and then waits. `offsets` are the differences of local
+    /// time from UTC.
     pub(super) fn start(
         service: &Service,
         event_source: &EventSource,

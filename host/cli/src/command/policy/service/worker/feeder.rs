@@ -1,7 +1,7 @@
 //! Passes the events of a tenant's queue to its worker.
 //!
-//! The thread that distributes events passes them on ([`Outlet::pass`]), which never blocks. What would block, because the
-//! worker does not keep up or the owner of a port has to be searched for, is left to a thread of the tenant
+//! The thread that distributes events passes them on ([`Outlet::pass`]), which never blocks. What would block, because
+//! the worker does not keep up or the owner of a port has to be searched for, is left to a thread of the tenant
 //! ([`Outlet::serve`]) until it has emptied the queue.
 
 use std::{
@@ -48,8 +48,8 @@ impl Outlet {
         *self.lock() = None;
     }
 
-    /// Passes messages on without blocking; if that is not possible, the thread of the queue does. Returns when messages
-    /// that wait for more are due.
+    /// Passes messages on without blocking; if that is not possible, the thread of the queue does. Returns when
+    /// messages that wait for more are due.
     pub(in crate::command::policy::service) fn pass(&self, queue: &Queue, now: Instant) -> Option<Instant> {
         let mut feeder = match self.0.try_lock() {
             Ok(feeder) => feeder,
@@ -69,8 +69,8 @@ impl Outlet {
         }
     }
 
-    /// Passes messages on whenever [`Outlet::pass`] could not, until the queue has ended, taking from it is interrupted, or
-    /// the worker has ended.
+    /// Passes messages on whenever [`Outlet::pass`] could not, until the queue has ended, taking from it is
+    /// interrupted, or the worker has ended.
     pub(super) fn serve(&self, queue: &Queue) {
         while queue.wait_for_turn() {
             match self.lock().as_mut().map(Feeder::pass_all) {
@@ -110,7 +110,8 @@ pub(super) struct Feeder {
 }
 
 impl Feeder {
-    /// Returns what passes the messages of `source` to a worker. It counts frames in `sent`, and sets `ended` at the end.
+    /// Returns what passes the messages of `source` to a worker. It counts frames in `sent`, and sets `ended` at the
+    /// end.
     pub(super) fn new(
         events: Link,
         source: QueueSource,
@@ -166,7 +167,8 @@ impl Feeder {
         (self.passing, self.passed) = (true, (0, 0));
     }
 
-    /// Passes the rest of the datagram, in as many frames as it takes. Returns false if that would block, unless it `blocks`.
+    /// Passes the rest of the datagram, in as many frames as it takes. Returns false if that would block, unless it
+    /// `blocks`.
     fn pass(&mut self, blocks: bool) -> io::Result<bool> {
         while self.passing {
             let Some((frame, passed)) = self.frame(blocks) else { return Ok(false) };
@@ -188,8 +190,8 @@ impl Feeder {
         Ok(true)
     }
 
-    /// Returns the next frame of the datagram, and what has been passed with it: the bytes and the messages. Bytes that are
-    /// no message have no frame. Returns `None` if making it would block, unless it `blocks`.
+    /// Returns the next frame of the datagram, and what has been passed with it: the bytes and the messages. Bytes that
+    /// are no message have no frame. Returns `None` if making it would block, unless it `blocks`.
     fn frame(&self, blocks: bool) -> Option<(Option<Record>, (usize, usize))> {
         let datagram = &self.datagram;
         if datagram.gap {

@@ -1,6 +1,7 @@
 //! The thread of a tenant: it owns the tenant's worker, a process in which the plugins run.
 //!
-//! * [`session`] is the life of one worker process; `process` starts it, `limits` has its limits, `feeder` passes events.
+//! * [`session`] is the life of one worker process; `process` starts it, `limits` has its limits, `feeder` passes
+//!   events.
 //! * `actions`, `table` and `services` do what a worker asks for.
 //! * `code` has the plugins compiled.
 
