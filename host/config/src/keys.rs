@@ -203,7 +203,9 @@ pub const FORMAT: [Key; 7] = [
 pub const SINK: [Key; 17] = [
     key("kind", Kind::OneOf(&SINKS), "the kind of sink"),
     key("path", Kind::Path, "the file, or the socket").only(&["file", "unix"]),
-    key("append", Kind::Switch, "append to an existing file").only(ROTATED).default("true"),
+    key("append", Kind::Switch, "append to an existing file; a last line that was cut off is ended first")
+        .only(ROTATED)
+        .default("true"),
     key("rotate-size", Kind::Size, "rotate the file before it is longer than this").only(ROTATED).default("never"),
     key(
         "rotate-time",

@@ -6,7 +6,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -96,10 +96,11 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    /// Opens the file, and creates it if it does not exist. `warnings` receives warnings.
+    /// Opens the file, and creates it if it does not exist. A last line without an end, which a process left that was
+    /// killed while it was writing, is ended first. `warnings` receives warnings.
     ///
     /// # Errors
-    /// [`SinkError::Open`], and [`SinkError::NotRegular`] if rotation is wanted of a file that is not regular.
+    /// [`SinkError::Open`], [`SinkError::Write`], and [`SinkError::NotRegular`] if rotation is wanted of a file that is not regular.
     pub fn open(options: FileOptions, warnings: Warnings) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
         let (directory, name) = Directory::of(&options.path, options.trust).map_err(failed)?;
@@ -115,6 +116,7 @@ impl FileSink {
             length = 0;
         }
         let last = metadata.modified().unwrap_or_else(|_| SystemTime::now());
+        let is_cut_off = length > 0 && ends_within_a_line(&directory, &name, length);
         let (directory, file) = (Arc::new(directory), file.into());
         let mut sink = FileSink {
             options,
@@ -132,6 +134,10 @@ impl FileSink {
         };
         sink.period = sink.period_of(last);
         sink.expire(SystemTime::now());
+        if is_cut_off {
+            // Only the line that was cut off is lost, and not the first one of this run with it.
+            sink.put(b"\n")?;
+        }
         Ok(sink)
     }
 
@@ -327,6 +333,14 @@ impl Drop for FileSink {
     fn drop(&mut self) {
         self.finish_compression();
     }
+}
+
+/// Returns true if the last line of a file has no end, as when a process was killed while it was writing. A file that
+/// cannot be read is taken for complete.
+fn ends_within_a_line(directory: &Directory, name: &OsStr, length: u64) -> bool {
+    let mut last = [b'\n'];
+    let read = directory.read(name).and_then(|file| file.read_exact_at(&mut last, length - 1));
+    read.is_ok() && last != *b"\n"
 }
 
 /// Returns the name of a rotated file: `flows.log.3`, `flows.log.3.gz`.

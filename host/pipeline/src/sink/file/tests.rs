@@ -44,6 +44,25 @@ fn files_are_put_aside_between_lines() {
 }
 
 #[test]
+fn a_line_that_was_cut_off_takes_no_other_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("flows");
+    for (before, after) in [("", "new\n"), ("one\n", "one\nnew\n"), ("one\ntw", "one\ntw\nnew\n"), ("o", "o\nnew\n")] {
+        fs::write(&path, before).unwrap();
+        sink(&path, true, None).write(b"new\n").unwrap();
+        assert_eq!(read(&path), after);
+        fs::write(&path, before).unwrap();
+        sink(&path, false, None).write(b"new\n").unwrap();
+        assert_eq!(read(&path), "new\n", "nothing is kept");
+    }
+    // Its end counts for the size.
+    fs::write(&path, "one\ntw").unwrap();
+    let mut rotated = sink(&path, true, by_size(7, 2, false));
+    rotated.write(b"new\n").unwrap();
+    assert_eq!((read(&numbered(&path, 1, "")), read(&path)), ("one\ntw\n".into(), "new\n".into()));
+}
+
+#[test]
 fn no_line_is_lost_or_split_whatever_the_size() {
     let directory = tempfile::tempdir().unwrap();
     for size in 1..60 {
