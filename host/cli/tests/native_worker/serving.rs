@@ -128,7 +128,8 @@ impl Serving {
         self.background.errors()
     }
 
-    /// Returns the lines of the audit, each of which must be an object.
+    /// Returns the lines of the audit, which is one file however much a worker has asked for, each of which must be an
+    /// object.
     pub(crate) fn audit(&self) -> Vec<Value> {
         json::lines_so_far(&self.directory.join("audit.jsonl"))
     }
@@ -215,7 +216,7 @@ fn write_with(namespace: &Namespace, tenants: &[Tenant<'_>], keys: &str) {
     let file = format!("file = \"{}\"\nsha256 = \"{}\"", plugin.display(), plugins::digest(&plugin));
     let head = format!(
         "[service]\nsocket = \"DIR/socket\"\nreload-on-change = false\ndrain = \"500ms\"\n{keys}\n\
-         [audit]\npath = \"DIR/audit.jsonl\"\n"
+         [audit]\npath = \"DIR/audit.jsonl\"\nrotate-size = \"4GiB\"\n"
     );
     let text: String = tenants.iter().map(|tenant| tenant.text(&file)).collect();
     let text = (head + &text).replace("DIR", &namespace.directory().display().to_string());
