@@ -159,7 +159,7 @@ impl PluginComponent {
     /// Returns the SHA-256 of a file's content in hexadecimal digits.
     #[must_use]
     pub fn digest(bytes: &[u8]) -> String {
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        file::hexadecimal(&Sha256::digest(bytes))
     }
 
     /// Loads a plugin from the content of its file.

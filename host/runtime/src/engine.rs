@@ -2,6 +2,7 @@
 //! deadlines. Stock plugins have an engine of their own (`stock`).
 
 use std::{
+    fs::File,
     num::NonZeroUsize,
     panic::{self, AssertUnwindSafe},
     path::Path,
@@ -15,6 +16,7 @@ use std::{
 };
 
 use flowgate_base::{io_error::error_text, text::of_panic};
+use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
 use super::{
@@ -23,6 +25,8 @@ use super::{
     component::checked,
     error::{self, LoadError},
     execution::Execution,
+    file::PluginFile,
+    memory_file::{self, sealed},
 };
 
 /// Interval at which running code checks the clock; deadlines are kept with about this precision.
@@ -126,27 +130,23 @@ impl PluginEngine {
         PluginEngine { engines: Arc::new(engines), owner: "".into() }
     }
 
-    /// Returns the compiled code of a plugin for [`PluginComponent::from_code`](crate::PluginComponent::from_code),
-    /// from the cache or from a process that compiles it; `path` is its name in errors. Nothing of it is loaded here.
-    /// Code in the cache is not used if it is not `trusted`, because it could not be loaded.
+    /// Returns the compiled code of a plugin for [`PluginComponent::from_code`](crate::PluginComponent::from_code) in a
+    /// sealed file in memory, from the cache or from a process that compiles it. Nothing of it is loaded here. Code in
+    /// the cache is not used if it is not `trusted`, because it could not be loaded.
     ///
     /// # Errors
     /// [`LoadError`] if it is not a plugin for this host, takes too much to compile, or there is no compiler.
-    pub fn code(
-        &self,
-        path: &Path,
-        content: &[u8],
-        limits: CompileLimits,
-        trusted: bool,
-    ) -> Result<Vec<u8>, LoadError> {
+    pub fn code(&self, plugin: &PluginFile, limits: CompileLimits, trusted: bool) -> Result<File, LoadError> {
         let UserEngine { engine, execution } = self.user()?;
-        let cache = self.engines.cache.as_ref().map(|cache| (cache, cache.key(engine, &self.owner, content)));
+        let path = plugin.path();
+        let cache = self.engines.cache.as_ref();
+        let cache = cache.map(|cache| (cache, cache.key(engine, &self.owner, plugin.sha256())));
         if let Some(code) = cache.as_ref().filter(|_| trusted).and_then(|(cache, key)| cache.read(key)) {
             return Ok(code);
         }
         let missing = || LoadError::Compiler { path: path.into(), what: "is missing".into() };
         let compiler = self.engines.compiler.as_ref().ok_or_else(missing)?;
-        let code = compiler.compile(path, content, *execution, limits)?;
+        let code = compiler.compile(path, &|| plugin.content(), *execution, limits)?;
         if let Some((cache, key)) = &cache {
             cache.store(key, &code);
         }
@@ -274,7 +274,8 @@ impl PluginEngine {
     /// [`LoadError`] if it is no plugin for this host, takes too much to compile, or there is no memory for it.
     pub(super) fn compile(&self, path: &Path, content: &[u8], limits: CompileLimits) -> Result<Component, LoadError> {
         let UserEngine { engine, execution } = self.user()?;
-        let cache = self.engines.cache.as_ref().map(|cache| (cache, cache.key(engine, &self.owner, content)));
+        let cache = self.engines.cache.as_ref();
+        let cache = cache.map(|cache| (cache, cache.key(engine, &self.owner, &Sha256::digest(content).into())));
         if let Some(component) = cache.as_ref().and_then(|(cache, key)| cache.load(engine, key)) {
             return Ok(component);
         }
@@ -283,13 +284,17 @@ impl PluginEngine {
                 let bytes = checked(path, content)?;
                 Component::from_binary(engine, &bytes).map_err(|error| error::not_compiled(path, &error))
             })??;
-            if let (Some((cache, key)), Ok(code)) = (&cache, component.serialize()) {
+            if let (Some((cache, key)), Ok(code)) = (&cache, component.serialize())
+                && let Ok(code) = sealed("code", &code)
+            {
                 cache.store(key, &code);
             }
             return Ok(component);
         };
-        let code = compiler.compile(path, content, *execution, limits)?;
-        let component = self.load_component(path, &code)?;
+        let failed = |source| LoadError::Read { path: path.into(), source };
+        let content = || sealed("plugin", content).map(Arc::new).map_err(failed);
+        let code = compiler.compile(path, &content, *execution, limits)?;
+        let component = self.load_component(path, &memory_file::content(&code).map_err(failed)?)?;
         if let Some((cache, key)) = &cache {
             cache.store(key, &code);
         }

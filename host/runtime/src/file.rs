@@ -2,20 +2,127 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _},
+    io::{self, Read, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use sha2::{Digest as _, Sha256};
 
-use super::error::LoadError;
+use super::{error::LoadError, memory_file};
 
 /// Maximum size of a file in bytes. A plugin in Rust, C or Zig has 30 to 500 KB, one in JavaScript 2 MB to 12 MB, one
 /// in Python 19 MB.
 pub(super) const MAX_FILE: u64 = 32 << 20;
 /// First bytes of every module and component.
 const PREAMBLE: [u8; 4] = *b"\0asm";
+
+/// A plugin's file of any format, whose digest decides whether it is the right one.
+///
+/// It is read to compute the digest, and again when it is compiled: hundreds of plugins may wait for that, and take no
+/// memory meanwhile. It is not compiled if its digest has changed.
+#[derive(Debug)]
+pub struct PluginFile {
+    path: PathBuf,
+    sha256: [u8; 32],
+    /// Its content, if it can be read only once, as that of a pipe.
+    kept: Option<Arc<File>>,
+}
+
+impl PluginFile {
+    /// Reads the file at this path.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] or [`LoadError::Excessive`].
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let failed = |source| LoadError::Read { path: path.into(), source };
+        let file = open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_file() {
+            let sha256 = digest(path, &file, |_| Ok(()))?;
+            return Ok(PluginFile { path: path.into(), sha256, kept: None });
+        }
+        let (kept, sha256) = in_memory(path, &file)?;
+        Ok(PluginFile { path: path.into(), sha256, kept: Some(Arc::new(kept)) })
+    }
+
+    /// Returns a file with this content; `path` is its name in errors.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] if there is no memory for it, [`LoadError::Excessive`].
+    pub fn of_content(path: &Path, content: &[u8]) -> Result<Self, LoadError> {
+        let (kept, sha256) = in_memory(path, content)?;
+        Ok(PluginFile { path: path.into(), sha256, kept: Some(Arc::new(kept)) })
+    }
+
+    /// Returns its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the SHA-256 of its content in hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        hexadecimal(&self.sha256)
+    }
+
+    /// Returns the SHA-256 of its content.
+    pub(super) fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// Returns its content in a sealed file in memory.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] if it has changed, as well.
+    pub(super) fn content(&self) -> Result<Arc<File>, LoadError> {
+        let failed = |source| LoadError::Read { path: self.path.clone(), source };
+        if let Some(kept) = &self.kept {
+            // A process that has read it has moved the offset.
+            (&**kept).rewind().map_err(failed)?;
+            return Ok(kept.clone());
+        }
+        let (content, sha256) = in_memory(&self.path, open(&self.path).map_err(failed)?)?;
+        if sha256 != self.sha256 {
+            return Err(failed(io::Error::other("it has been changed since its digest was computed")));
+        }
+        Ok(Arc::new(content))
+    }
+}
+
+/// Copies what can be read into a sealed file in memory. Returns it and the SHA-256 of its content.
+fn in_memory(path: &Path, from: impl Read) -> Result<(File, [u8; 32]), LoadError> {
+    let failed = |source| LoadError::Read { path: path.into(), source };
+    let mut file = memory_file::empty("plugin").map_err(failed)?;
+    let sha256 = digest(path, from, |part| file.write_all(part))?;
+    file.rewind().and_then(|()| memory_file::seal(&file)).map_err(failed)?;
+    Ok((file, sha256))
+}
+
+/// Returns the SHA-256 of what can be read, of which `take` gets each part.
+fn digest(path: &Path, from: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> Result<[u8; 32], LoadError> {
+    let (mut hasher, mut left) = (Sha256::new(), MAX_FILE + 1);
+    memory_file::read_in_parts(from.take(left), |part| {
+        left -= part.len() as u64;
+        hasher.update(part);
+        take(part)
+    })
+    .map_err(|source| LoadError::Read { path: path.into(), source })?;
+    if left == 0 { Err(excessive(path)) } else { Ok(hasher.finalize().into()) }
+}
+
+/// Returns bytes in hexadecimal digits.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns the error for a file that is too large.
+fn excessive(path: &Path) -> LoadError {
+    let excess = format!("has more than {MAX_FILE} bytes, the most that the file of a plugin may have");
+    LoadError::Excessive { path: path.into(), excess }
+}
 
 /// Reads a plugin's file or a pipe.
 ///
@@ -24,9 +131,9 @@ const PREAMBLE: [u8; 4] = *b"\0asm";
 /// it is too large.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let failed = |source| LoadError::Read { path: path.into(), source };
-    let mut file = open(path).map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     let mut content = Vec::new();
-    file.by_ref().take(8).read_to_end(&mut content).map_err(failed)?;
+    (&file).take(8).read_to_end(&mut content).map_err(failed)?;
     if !content.starts_with(&PREAMBLE) {
         return Err(not_wasm(path, &content));
     }
@@ -47,8 +154,7 @@ fn rest(path: &Path, file: &File, mut content: Vec<u8>) -> Result<Vec<u8>, LoadE
     let left = MAX_FILE - content.len() as u64;
     file.take(left + 1).read_to_end(&mut content).map_err(|source| LoadError::Read { path: path.into(), source })?;
     if content.len() as u64 > MAX_FILE {
-        let excess = format!("has more than {MAX_FILE} bytes, the most that the file of a plugin may have");
-        return Err(LoadError::Excessive { path: path.into(), excess });
+        return Err(excessive(path));
     }
     Ok(content)
 }
@@ -102,6 +208,52 @@ mod tests {
         let error = read(&path).unwrap_err();
         assert!(matches!(error, LoadError::Excessive { .. }), "{error}");
         assert!(error.to_string().contains("more than 33554432 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_plugin_is_compiled_as_it_was_when_its_digest_was_computed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plugin.wasm");
+        let bytes: Vec<u8> = (0..100_000).map(|at| (at / 3) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        let plugin = PluginFile::open(&path).unwrap();
+        assert_eq!(plugin.digest(), hexadecimal(&Sha256::digest(&bytes)));
+        // It is compiled twice if it takes long.
+        for _ in 0..2 {
+            assert!(memory_file::content(&plugin.content().unwrap()).unwrap() == bytes);
+        }
+        for changed in [&bytes[1..], b""] {
+            fs::write(&path, changed).unwrap();
+            let error = plugin.content().unwrap_err().to_string();
+            assert!(error.ends_with("plugin.wasm: it has been changed since its digest was computed"), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(plugin.content().unwrap_err(), LoadError::Read { .. }));
+        let plugin = PluginFile::of_content(&path, &bytes).unwrap();
+        assert!(memory_file::content(&plugin.content().unwrap()).unwrap() == bytes);
+    }
+
+    #[test]
+    fn a_plugin_may_come_through_a_pipe_and_has_so_many_bytes_at_most() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let named = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let plugin = std::thread::scope(|scope| {
+            scope.spawn(move || writer.write_all(&[7; 70_000]).unwrap());
+            // The thread that writes may end before: the pipe has room for less than that.
+            PluginFile::open(Path::new(&named)).unwrap()
+        });
+        for _ in 0..2 {
+            let mut content = Vec::new();
+            (&*plugin.content().unwrap()).read_to_end(&mut content).unwrap();
+            assert!(content == [7; 70_000]);
+        }
+        for path in ["/dev/zero", "/"] {
+            assert!(PluginFile::open(Path::new(path)).is_err(), "{path}");
+        }
+        let longest = usize::try_from(MAX_FILE).unwrap();
+        assert!(PluginFile::of_content(Path::new("x"), &vec![0; longest]).is_ok());
+        let error = PluginFile::of_content(Path::new("x"), &vec![0; longest + 1]).unwrap_err();
+        assert!(matches!(error, LoadError::Excessive { .. }), "{error}");
     }
 
     #[test]

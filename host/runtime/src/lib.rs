@@ -3,7 +3,7 @@
 //! * [`engine`] is what all plugins share, [`flowgate_stock`] the stock plugins; [`execution`] decides how the code of
 //!   plugins from files runs, and [`cache`] stores it in compiled form.
 //! * `file` reads a plugin, [`outline`] inspects its sections before anything is compiled, and `weight` estimates the
-//!   work of the compiler.
+//!   work of the compiler; [`memory_file`] makes the files in memory that other processes are given.
 //! * [`compiler`] has each plugin compiled in a process of its own; a program that embeds the crate compiles in its own
 //!   process unless it asks for that.
 //! * [`component`] turns a file into a component that can be instantiated, or explains why it cannot be; [`inspect`]
@@ -52,6 +52,7 @@ pub mod inspect;
 pub mod instance;
 pub mod limits;
 mod linker;
+pub mod memory_file;
 pub mod outline;
 pub mod services;
 mod sys;
@@ -63,6 +64,7 @@ pub use component::{Capabilities, PluginComponent};
 pub use engine::{PluginCode, PluginEngine};
 pub use error::{Failure, LoadError, PluginError};
 pub use execution::Execution;
+pub use file::PluginFile;
 pub use inspect::{ComponentInfo, Import, ImportKind};
 pub use instance::Instance;
 pub use limits::Limits;

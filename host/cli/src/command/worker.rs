@@ -3,9 +3,7 @@
 
 use std::{
     fs::File,
-    io,
-    os::unix::fs::FileExt as _,
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -35,11 +33,10 @@ pub(super) fn run(
     let spawner =
         compiling::spawner().ok_or_else(|| lacking(io::Error::other("there is nothing that starts processes")))?;
     let plugins = u16::try_from(setup.plugins.len()).unwrap_or(u16::MAX);
-    let code = code.iter().map(content).collect::<io::Result<Vec<_>>>().map_err(lacking)?;
+    let setup = setup.to_file(code).map_err(lacking)?;
     // It receives no events, but the end of their channel would be that of its owner.
     let (mut process, _events) =
-        WorkerProcess::start(&spawner, limits, Duration::from_secs(1), &setup.write(&code)).map_err(lacking)?;
-    drop(code);
+        WorkerProcess::start(&spawner, limits, Duration::from_secs(1), setup).map_err(lacking)?;
     let late = Instant::now() + 4 * time;
     process.child.started(late).map_err(lacking)?;
     let mut frames = TokenBucket::per_second(FRAMES);
@@ -82,11 +79,4 @@ pub(super) fn run(
 fn receive_report(calls: &mut Link, plugins: u16) -> Result<Report<'_>, LinkError> {
     let frame = calls.receive()?;
     Ok(Report::read(frame, plugins)?)
-}
-
-/// Returns the content of a file in memory.
-fn content(file: &File) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }

@@ -14,7 +14,7 @@ use flowgate_pipeline::{
     Spec,
     loader::{PluginLimits, PluginSpec},
 };
-use flowgate_runtime::compiler::sealed;
+use flowgate_runtime::memory_file::sealed;
 use flowgate_worker::setup::Setup;
 use libc::*;
 
@@ -74,7 +74,7 @@ fn start(spawner: &Spawner, act: &str) -> (Channel, Channel, Child) {
         limits: PluginLimits::default(),
     };
     let spec = Spec { stages: vec![plugin.into()], ..Spec::events() };
-    let setup = sealed("setup", &Setup::of(&spec, &[], &[]).write(&[b""])).unwrap();
+    let setup = Setup::of(&spec, &[], &[]).to_file(&[sealed("code", b"").unwrap()]).unwrap();
     let ((calls, own_calls), (events, own_events)) = (Channel::pair().unwrap(), Channel::pair().unwrap());
     let order = Order { role: Role::Worker, limits: LIMITS, nice: 0, group: GROUP };
     let child = spawner.start(&order, own_calls, &[own_events.as_fd(), setup.as_fd()]).unwrap();

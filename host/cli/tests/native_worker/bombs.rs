@@ -41,9 +41,9 @@ const NATIVE: [(&str, &str, &str); 25] = [
 const FIRST: u16 = 100;
 /// Flows of the neighbour in each part of the test.
 const FLOWS: u16 = 1000;
-/// Maximum of the memory of the keeper, in KiB: its own, the longest file of a plugin, and what it holds of the others
-/// while they wait to be compiled.
-const MEMORY: u64 = 128 << 10;
+/// Maximum of the memory of the keeper, in KiB. It copies files of plugins in small parts, and holds none of them while
+/// they wait to be compiled.
+const MEMORY: u64 = 64 << 10;
 
 /// What is needed to write a tenant that is a bomb.
 struct Keys {
@@ -189,9 +189,18 @@ fn neighbour_saw(serving: &Serving, last: u16) {
     assert!(ports.iter().copied().eq(1..=last), "not each of {last} once and in order: {ports:?}");
 }
 
-/// Returns the 99th percentile of the time of the neighbour's calls, in microseconds.
-fn slowest(serving: &Serving) -> f64 {
-    serving.status("neighbour")["plugins"][0]["p99"].as_u64().unwrap() as f64 / 1000.0
+/// Returns the number of the neighbour's calls that it took to see this many flows, and the 50th and the 99th percentile
+/// of their times in microseconds. Workers report statistics at intervals.
+fn times(serving: &Serving, flows: u16) -> (u64, f64, f64) {
+    let mut plugin = Value::Null;
+    serving.until("the neighbour's statistics are complete", || {
+        plugin = serving.status("neighbour")["plugins"][0].clone();
+        plugin["rows_in"] == flows
+    });
+    let number = |name: &str| plugin[name].as_u64().unwrap();
+    let calls = number("calls");
+    assert!(calls > 0 && number("p50") > 0 && number("p50") <= number("p99"), "{plugin}");
+    (calls, number("p50") as f64 / 1000.0, number("p99") as f64 / 1000.0)
 }
 
 // #[test], run by `main`: tests/it/architecture/promises.rs looks for this attribute.
@@ -202,9 +211,9 @@ pub(crate) fn ninety_nine_bombs_beside_one_tenant() {
             events(namespace, part, 0);
         }
         neighbour_saw(&serving, 3 * FLOWS);
-        let slowest = slowest(&serving);
+        let times = times(&serving, 3 * FLOWS);
         serving.end();
-        slowest
+        times
     });
     Namespace::run(|namespace| {
         let bombs = all(namespace);
@@ -241,11 +250,10 @@ pub(crate) fn ninety_nine_bombs_beside_one_tenant() {
         );
         events(namespace, 2, count);
         neighbour_saw(&serving, 3 * FLOWS);
-        let beside = slowest(&serving);
-        println!(
-            "p99 of the neighbour's calls: {alone:.0} us alone, {beside:.0} us beside the bombs: {:.2}",
-            beside / alone
-        );
+        // What follows from them is measured by `make bench CASE=bombs`: a machine that runs tests has other work too.
+        for (when, (calls, half, most)) in [("alone", alone), ("beside the bombs", times(&serving, 3 * FLOWS))] {
+            println!("the neighbour {when}: {calls} calls, p50 {half:.1} us, p99 {most:.1} us");
+        }
         let reported = reported(&serving);
         for bomb in &bombs {
             println!("{} {}: {}", bomb.name, bomb.what, summary(&reported[&bomb.name]));

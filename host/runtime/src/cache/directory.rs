@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    io::{self, Read as _, Write as _},
+    fs::File,
+    io::{self, Read as _},
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime},
@@ -28,35 +29,36 @@ impl CacheDirectory {
         files::Directory::walk(path, WalkOptions { root, trust: Trust::Private, create: make }).map(CacheDirectory)
     }
 
-    /// Returns the content of a file of at limit `limit` bytes, if it is a regular file that no other user can have
-    /// written.
-    pub(super) fn read(&self, name: &str, limit: u64) -> Option<Vec<u8>> {
+    /// Opens a file of at most `limit` bytes, if it is a regular file that no other user can have written.
+    pub(super) fn open_file(&self, name: &str, limit: u64) -> Option<io::Take<File>> {
         let file = self.0.read(OsStr::new(name)).ok()?;
         let length = file.metadata().ok()?.len();
-        if length > limit {
-            return None;
-        }
-        let mut content = Vec::with_capacity(usize::try_from(length).ok()?);
-        file.take(length).read_to_end(&mut content).ok()?;
+        (length <= limit).then(|| file.take(length))
+    }
+
+    /// Returns the content of such a file.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Option<Vec<u8>> {
+        let mut file = self.open_file(name, limit)?;
+        let mut content = Vec::with_capacity(usize::try_from(file.limit()).ok()?);
+        file.read_to_end(&mut content).ok()?;
         Some(content)
     }
 
     /// Writes a file that only the user can access: under a temporary name first, so that it appears whole or not at
-    /// all.
-    pub(super) fn write(&self, name: &str, pieces: &[&[u8]]) {
+    /// all. `fill` writes its content.
+    pub(super) fn write(&self, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let part = format!(".{name}.{}.{number}.part", std::process::id());
         let part = OsStr::new(&part);
         let Ok(mut file) = self.0.create_new(part, 0o600) else { return };
-        let written = pieces.iter().try_for_each(|piece| file.write_all(piece)).is_ok();
-        if !written || self.0.rename(part, OsStr::new(name)).is_err() {
+        if fill(&mut file).is_err() || self.0.rename(part, OsStr::new(name)).is_err() {
             // A temporary file that cannot be removed now is removed by `shrink` later.
             let _ = self.0.remove(part);
         }
     }
 
-    /// Removes the oldest files until all files together have at limit `limit` bytes, and abandoned temporary files.
+    /// Removes the oldest files until all files together have at most `limit` bytes, and abandoned temporary files.
     pub(super) fn shrink(&self, limit: u64) {
         /// Age at which a temporary file counts as abandoned: its writer would have finished.
         const LEFT_BEHIND: Duration = Duration::from_secs(3600);

@@ -10,8 +10,9 @@ mod directory;
 
 use std::{
     ffi::OsStr,
+    fs::File,
     hash::{Hash, Hasher},
-    io,
+    io::{self, Read as _, Write as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
@@ -20,7 +21,10 @@ use flowgate_base::io_error::error_text;
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
-use super::sys;
+use super::{
+    memory_file::{FromStart, read_in_parts, sealed_after},
+    sys,
+};
 use directory::CacheDirectory;
 
 /// Magic number of a file, with the version of the layout.
@@ -85,21 +89,24 @@ impl Cache {
         Cache { root: "/".into(), directory: directory.into() }
     }
 
-    /// Returns the key of a plugin's compiled code: a digest of its file, its owner, the engine's settings (the
+    /// Returns the key of a plugin's compiled code: a digest of that of its file, its owner, the engine's settings (the
     /// features of the processor among them), and the build of flowgate.
-    pub(super) fn key(&self, engine: &Engine, owner: &str, content: &[u8]) -> CacheKey {
+    pub(super) fn key(&self, engine: &Engine, owner: &str, file: &[u8; 32]) -> CacheKey {
         let mut hasher = DigestHasher(Sha256::new());
         hasher.write(format!("{} {}\n", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD).as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         hasher.write(&Sha256::digest(owner));
-        hasher.write(&Sha256::digest(content));
+        hasher.write(file);
         CacheKey(hasher.0.finalize().into())
     }
 
     /// Loads compiled code, if a trusted and undamaged file has it.
     pub(super) fn load(&self, engine: &Engine, key: &CacheKey) -> Option<Component> {
         let content = self.open(false)?.read(&key.file(), MAX_FILE)?;
-        let code = verified(&content, key)?;
+        let (header, code) = content.split_at_checked(HEADER)?;
+        if !belongs(header, key, &Sha256::digest(code)) {
+            return None;
+        }
         // SAFETY: `deserialize` requires its bytes to be wasmtime's own output. `store` wrote them; only root and this
         // user can have written to the file since (`CacheDirectory::open`, `CacheDirectory::read`), and they are
         // undamaged (`verified`). wasmtime itself checks that they match this engine and machine.
@@ -108,21 +115,39 @@ impl Cache {
         component.ok()
     }
 
-    /// Reads compiled code without loading it, if a trusted and undamaged file has it.
-    pub(super) fn read(&self, key: &CacheKey) -> Option<Vec<u8>> {
-        let mut content = self.open(false)?.read(&key.file(), MAX_FILE)?;
-        verified(&content, key)?;
-        content.drain(..HEADER);
-        Some(content)
+    /// Copies compiled code into a sealed file in memory without loading it, if a trusted and undamaged file has it.
+    pub(super) fn read(&self, key: &CacheKey) -> Option<File> {
+        let mut file = self.open(false)?.open_file(&key.file(), MAX_FILE)?;
+        let mut header = [0; HEADER];
+        file.read_exact(&mut header).ok()?;
+        let mut digest = Sha256::new();
+        let copied = sealed_after("code", |code| {
+            read_in_parts(&mut file, |part| {
+                digest.update(part);
+                code.write_all(part)
+            })
+        });
+        copied.ok().filter(|_| belongs(&header, key, &digest.finalize()))
     }
 
-    /// Stores compiled code. A failure is no error: the code is compiled again next time.
-    pub(super) fn store(&self, key: &CacheKey, code: &[u8]) {
-        if u64::try_from(code.len()).is_ok_and(|length| length < MAX_FILE)
+    /// Stores compiled code, which is in a sealed file. A failure is no error: the code is compiled again next time.
+    pub(super) fn store(&self, key: &CacheKey, code: &File) {
+        let fits = code.metadata().is_ok_and(|data| data.len() < MAX_FILE);
+        let mut digest = Sha256::new();
+        let digested = read_in_parts(FromStart::of(code), |part| {
+            digest.update(part);
+            Ok(())
+        });
+        if fits
+            && digested.is_ok()
             && let Some(directory) = self.open(true)
         {
-            let digest: [u8; 32] = Sha256::digest(code).into();
-            directory.write(&key.file(), &[MAGIC, &key.0, &digest, code]);
+            let digest = digest.finalize();
+            directory.write(&key.file(), |file| {
+                let header = [MAGIC.as_slice(), key.0.as_slice(), digest.as_slice()];
+                header.into_iter().try_for_each(|part| file.write_all(part))?;
+                read_in_parts(FromStart::of(code), |part| file.write_all(part))
+            });
             directory.shrink(MAX_CACHE);
         }
     }
@@ -145,12 +170,10 @@ impl Cache {
     }
 }
 
-/// Returns the code in a file if it has the right key and digest.
-fn verified<'a>(content: &'a [u8], key: &CacheKey) -> Option<&'a [u8]> {
-    let (header, code) = content.split_at_checked(HEADER)?;
-    let (magic, header) = header.split_at_checked(MAGIC.len())?;
-    let (named, digest) = header.split_at_checked(key.0.len())?;
-    (magic == MAGIC && named == key.0 && digest == Sha256::digest(code).as_slice()).then_some(code)
+/// Returns true if the header of a file has this key, and the digest of the code that follows it.
+fn belongs(header: &[u8], key: &CacheKey, digest: &[u8]) -> bool {
+    let rest = header.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(&key.0));
+    rest.is_some_and(|rest| rest == digest)
 }
 
 /// Digests what wasmtime writes to a hasher.

@@ -7,6 +7,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::memory_file::{content, sealed};
 
 const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 /// An unprivileged user (nobody).
@@ -25,13 +26,23 @@ fn engine() -> Engine {
 
 /// Compiles and stores a component; returns the path of the file.
 fn kept(root: &TempDir, cache: &Cache, engine: &Engine, component: &[u8]) -> PathBuf {
-    let key = cache.key(engine, "", component);
-    cache.store(&key, &Component::from_binary(engine, component).unwrap().serialize().unwrap());
+    let key = key(cache, engine, "", component);
+    let code = Component::from_binary(engine, component).unwrap().serialize().unwrap();
+    cache.store(&key, &sealed("code", &code).unwrap());
     root.path().join("home/user/.cache/flowgate").join(key.file())
 }
 
+/// Returns the key of a component's code.
+fn key(cache: &Cache, engine: &Engine, owner: &str, component: &[u8]) -> CacheKey {
+    cache.key(engine, owner, &Sha256::digest(component).into())
+}
+
+/// Returns true if the code is found, by those who load it and by those who do not.
 fn hit(cache: &Cache, engine: &Engine) -> bool {
-    cache.load(engine, &cache.key(engine, "", EMPTY)).is_some()
+    let key = key(cache, engine, "", EMPTY);
+    let found = cache.read(&key).is_some();
+    assert_eq!(found, cache.load(engine, &key).is_some());
+    found
 }
 
 /// Returns a component that is not empty: it has a custom section with this name.
@@ -46,6 +57,8 @@ fn what_was_kept_is_found_and_is_for_the_user_alone() {
     assert!(!root.path().join("home").exists(), "to look makes no directory");
     let file = kept(&root, &cache, &engine, EMPTY);
     assert!(hit(&cache, &engine));
+    let code = cache.read(&key(&cache, &engine, "", EMPTY)).unwrap();
+    assert!(content(&code).unwrap() == fs::read(&file).unwrap()[HEADER..]);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no part of a file is left");
@@ -55,7 +68,7 @@ fn what_was_kept_is_found_and_is_for_the_user_alone() {
 fn another_file_engine_or_owner_has_another_key() {
     let ((_root, cache), engine) = (cache(), engine());
     let other = Engine::new(flowgate_stock::config::common().epoch_interruption(false)).unwrap();
-    let key = |engine: &Engine, owner: &str, content: &[u8]| cache.key(engine, owner, content).0;
+    let key = |engine: &Engine, owner: &str, content: &[u8]| key(&cache, engine, owner, content).0;
     let first = key(&engine, "blue", EMPTY);
     assert_eq!(first, key(&engine, "blue", EMPTY));
     let others = [key(&engine, "blue", &named(b'a')), key(&other, "blue", EMPTY), key(&engine, "red", EMPTY)];

@@ -11,9 +11,9 @@ mod serve;
 
 use std::{
     fs::File,
-    io::{self, Seek as _, Write as _},
+    io,
     num::NonZeroUsize,
-    os::{fd::AsFd as _, unix::fs::FileExt as _},
+    os::fd::AsFd as _,
     path::Path,
     sync::Arc,
     thread,
@@ -22,11 +22,11 @@ use std::{
 
 use flowgate_isolation::{Channel, Ending, Limits, Order, Role, Spawner, cgroup::GroupLimits};
 use nix::sys::signal::Signal;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::{
     error::LoadError,
     execution::{Execution, address_space},
+    memory_file::{empty, seal},
 };
 use jobs::{Jobs, Length};
 pub use protocol::build;
@@ -92,17 +92,18 @@ impl Compiler {
         Compiler { spawner, jobs: Jobs::new(processors), shared }
     }
 
-    /// Returns the compiled code of a plugin; `path` is its name in errors.
+    /// Returns the compiled code of a plugin in a sealed file; `path` is the plugin's name in errors. `content` returns
+    /// the plugin in a sealed file, and is called when it is compiled at once: what waits for that takes no memory.
     ///
     /// # Errors
-    /// [`LoadError`] if it is not a plugin for this host, or exceeds the limits on compilation.
+    /// [`LoadError`] if it is not a plugin for this host, or exceeds the limits on compilation; or that of `content`.
     pub(super) fn compile(
         &self,
         path: &Path,
-        content: &[u8],
+        content: &dyn Fn() -> Result<Arc<File>, LoadError>,
         execution: Execution,
         limits: CompileLimits,
-    ) -> Result<Vec<u8>, LoadError> {
+    ) -> Result<File, LoadError> {
         let mut length = Length::Short;
         if self.shared && limits.time > SHORT {
             let short = CompileLimits { time: SHORT, ..limits };
@@ -117,20 +118,20 @@ impl Compiler {
     fn attempt(
         &self,
         path: &Path,
-        content: &[u8],
+        content: &dyn Fn() -> Result<Arc<File>, LoadError>,
         execution: Execution,
         limits: CompileLimits,
         length: Length,
-    ) -> Result<Vec<u8>, LoadError> {
+    ) -> Result<File, LoadError> {
         let failed = |what: String| LoadError::Compiler { path: path.into(), what };
         let spawner = self.spawner.as_ref().map_err(|error| failed(format!("cannot be started: {error}")))?;
         let _job = self.jobs.begin(length);
         let cannot = |error: io::Error| failed(format!("cannot be started: {error}"));
-        let (plugin, code) = (sealed("plugin", content).map_err(cannot)?, memory("code").map_err(cannot)?);
+        let (plugin, code) = (content()?, empty("code").map_err(cannot)?);
         let (channel, other) = Channel::pair().map_err(cannot)?;
         let task = Task {
             path: path.into(),
-            length: content.len() as u64,
+            length: plugin.metadata().map_err(cannot)?.len(),
             interpreted: execution.is_interpreted(),
             checked: execution.limit.is_some(),
         };
@@ -165,7 +166,8 @@ impl Compiler {
         let answer = read_answer(record, path, limits.memory)
             .map_err(|violation| failed(format!("gave an answer that makes no sense: {violation}")))?;
         let length = answer?;
-        content_of(&code, length).map_err(|error| failed(format!("gave code that cannot be read: {error}")))
+        finish(&code, length).map_err(|error| failed(format!("gave code that cannot be read: {error}")))?;
+        Ok(code)
     }
 
     /// Ends all processes that compile, and the spawner.
@@ -209,46 +211,20 @@ fn no_memory(path: &Path, limit: u64) -> LoadError {
     }
 }
 
-/// Returns an empty file in memory.
-fn memory(name: &str) -> io::Result<File> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Kernels before 6.3 lack the flag that forbids executing the file as a program.
-    let file = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(name, flags))?;
-    Ok(File::from(file))
-}
-
-/// Returns a file in memory with this content, which cannot be changed any more. `name` is for people.
-///
-/// # Errors
-/// The kernel has no memory for it.
-pub fn sealed(name: &str, content: &[u8]) -> io::Result<File> {
-    let mut file = memory(name)?;
-    file.write_all(content)?;
-    // Sender and reader share the file offset.
-    file.rewind()?;
-    seal(&file)?;
-    Ok(file)
-}
-
-fn seal(file: &File) -> io::Result<()> {
-    fcntl_add_seals(file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(())
-}
-
-/// Returns the content of a file that another process has written and no longer has access to.
-fn content_of(file: &File, said: u64) -> io::Result<Vec<u8>> {
+/// Seals a file that another process has written and no longer has access to, if it has this length.
+fn finish(file: &File, said: u64) -> io::Result<()> {
     seal(file)?;
     let length = file.metadata()?.len();
     if length != said || length > CODE {
         return Err(io::Error::other(format!("it has {length} bytes, not {said}")));
     }
-    let mut content = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    file.read_exact_at(&mut content, 0)?;
-    Ok(content)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn ending(status: Result<i32, i32>, seconds: u64) -> Option<Ending> {
@@ -275,23 +251,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_stays_as_it_is() {
-        let file = sealed("x", b"content").unwrap();
-        assert!((&file).write_all(b"more").is_err());
-        assert!(file.set_len(0).is_err());
-        assert_eq!(content_of(&file, 7).unwrap_err().raw_os_error(), Some(libc::EPERM), "it is sealed for good");
-        let mut code = memory("code").unwrap();
+    fn code_is_sealed_if_it_is_as_long_as_it_is_said_to_be() {
+        let mut code = empty("code").unwrap();
         code.write_all(b"abc").unwrap();
-        assert_eq!(content_of(&code, 3).unwrap(), b"abc");
-        let other = memory("code").unwrap();
-        assert!(content_of(&other, 3).is_err(), "a lie about the length");
+        assert!(finish(&code, 3).is_ok());
+        assert!(code.write_all(b"d").is_err());
+        assert!(finish(&empty("code").unwrap(), 3).is_err(), "a lie about the length");
     }
 
     #[test]
     fn without_a_spawner_nothing_is_compiled() {
         let compiler = Compiler::new(Err(io::Error::from_raw_os_error(libc::EAGAIN)), false);
         let execution = Execution { barrier: None, limit: None };
-        let error = compiler.compile(Path::new("p.wasm"), b"\0asm", execution, CompileLimits::default()).unwrap_err();
+        let content = || -> Result<Arc<File>, LoadError> { panic!("it is not read") };
+        let error = compiler.compile(Path::new("p.wasm"), &content, execution, CompileLimits::default()).unwrap_err();
         assert!(error.to_string().contains("cannot be started: Resource temporarily unavailable"), "{error}");
     }
 }

@@ -5,7 +5,13 @@
 
 mod field;
 
-use std::{collections::BTreeMap, fs::File, io, io::Read as _, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use field::{Field, structure};
 use flowgate_model::{
@@ -18,7 +24,11 @@ use flowgate_pipeline::{
     spec::{FormatSpec, StageSpec},
     supervisor,
 };
-use flowgate_runtime::{CompileLimits, Limits, compiler::build};
+use flowgate_runtime::{
+    CompileLimits, Limits,
+    compiler::build,
+    memory_file::{FromStart, read_in_parts, sealed_after},
+};
 
 /// Names of the stock formats that write flows.
 const FORMATS: [&str; 4] = ["json", "save", "text", "xml"];
@@ -168,17 +178,21 @@ impl Setup {
         self.offsets.iter().map(|&(since, offset)| UtcOffset { since, offset }).collect()
     }
 
-    /// Returns the file: the description and the compiled code, one for each plugin.
-    pub fn write(&mut self, code: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    /// Returns the file: the description and the compiled code, which is copied from these files, one for each plugin.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn to_file(&mut self, code: &[File]) -> io::Result<File> {
         for (plugin, code) in self.plugins.iter_mut().zip(code) {
-            plugin.code = code.as_ref().len() as u64;
+            plugin.code = code.metadata()?.len();
         }
         let mut description = Vec::new();
         self.put(&mut description);
-        let mut bytes = (description.len() as u64).to_ne_bytes().to_vec();
-        bytes.append(&mut description);
-        code.iter().for_each(|code| bytes.extend_from_slice(code.as_ref()));
-        bytes
+        sealed_after("setup", |file| {
+            file.write_all(&(description.len() as u64).to_ne_bytes())?;
+            file.write_all(&description)?;
+            code.iter().try_for_each(|code| read_in_parts(FromStart::of(code), |part| file.write_all(part)))
+        })
     }
 
     /// Reads the description; the code follows in the file. The file is the owner's, and believed.
@@ -354,7 +368,7 @@ structure!(LimitsSetup { memory, call, start_up, output, actions, on_error, fail
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek as _, Write as _};
+    use flowgate_runtime::memory_file::sealed;
 
     use super::*;
 
@@ -399,10 +413,8 @@ mod tests {
             setup.plugins[1].state = [(vec![0xff], vec![0, 1])].into();
             (setup.time, setup.check, setup.job) = (11, true, Some(vec![1, 0, 255]));
             (setup.time, setup.interval) = (11, 13);
-            let bytes = setup.write(&[b"first".as_slice(), b"second one"]);
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(&bytes).unwrap();
-            file.rewind().unwrap();
+            let code = [b"first".as_slice(), b"second one"].map(|code| sealed("code", code).unwrap());
+            let mut file = setup.to_file(&code).unwrap();
             let read = Setup::read(&mut file).unwrap();
             assert_eq!(format!("{:?}", read.spec()), format!("{spec:?}"));
             assert_eq!((read.plugins[0].option("name"), read.plugins[0].option("x")), (Some("value \u{e9}"), None));
@@ -420,9 +432,6 @@ mod tests {
     fn another_build_is_refused() {
         let mut setup = Setup::of(&Spec::events(), &[], &[]);
         setup.build = "0.0.0 other".into();
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&setup.write(&[] as &[&[u8]])).unwrap();
-        file.rewind().unwrap();
-        assert!(Setup::read(&mut file).unwrap_err().to_string().contains("another build"));
+        assert!(Setup::read(&mut setup.to_file(&[]).unwrap()).unwrap_err().to_string().contains("another build"));
     }
 }

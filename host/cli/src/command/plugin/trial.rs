@@ -29,9 +29,7 @@ use flowgate_pipeline::{
     spec::StageSpec,
     stage::Stage,
 };
-use flowgate_runtime::{
-    Cache, CompileLimits, Execution, LoadError, PluginComponent, compiler::sealed, services::log::Log,
-};
+use flowgate_runtime::{Cache, CompileLimits, Execution, PluginComponent, PluginFile, services::log::Log};
 use flowgate_worker::{protocol::Report, setup::Setup};
 
 /// Context for the representation of a single row.
@@ -67,10 +65,9 @@ impl TriedPlugin {
     pub(super) fn compile(file: &Path) -> Result<Self, CommandError> {
         let engine = compiling::engine(Cache::of_environment())?;
         report_execution(&engine)?;
-        let bytes = PluginComponent::read(file)?;
-        let code = engine.code(file, &bytes, CompileLimits::default(), true)?;
-        let code = sealed("code", &code).map_err(|source| LoadError::Read { path: file.into(), source })?;
-        let (name, digest) = (file.display().to_string(), PluginComponent::digest(&bytes));
+        let plugin = PluginFile::of_content(file, &PluginComponent::read(file)?)?;
+        let code = engine.code(&plugin, CompileLimits::default(), true)?;
+        let (name, digest) = (file.display().to_string(), plugin.digest());
         Ok(TriedPlugin { name, digest, code, execution: engine.execution()? })
     }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use flowgate_config::{Diagnostic, SourceText};
 use flowgate_pipeline::loader::LoadPluginError;
 use flowgate_policy::Tenant;
-use flowgate_runtime::{LoadError, PluginComponent, PluginEngine, compiler::sealed};
+use flowgate_runtime::{PluginEngine, PluginFile};
 
 /// Returns the compiled code of each plugin of a tenant, in order: from the store, or from a process that compiles it.
 /// Stored code is not used unless it is `trusted`.
@@ -24,14 +24,13 @@ pub(in crate::command) fn compile(
         let spec = tenant.plugin(plugin);
         let compiled = (|| -> Result<File, LoadPluginError> {
             // The hashed bytes are the compiled ones, even if the file changes meanwhile.
-            let bytes = PluginComponent::content(&spec.file)?;
-            let found = PluginComponent::digest(&bytes);
+            let file = PluginFile::open(&spec.file)?;
+            let found = file.digest();
             if spec.digest.as_ref().is_some_and(|expected| *expected != found) {
                 return Err(LoadPluginError::Digest { path: spec.file.clone(), found });
             }
-            let code = engine.code(&spec.file, &bytes, spec.limits.compile, trusted)?;
-            // Kept for workers that are started later, out of this process's own memory.
-            Ok(sealed("code", &code).map_err(|source| LoadError::Read { path: spec.file.clone(), source })?)
+            // Kept for workers that are started later.
+            Ok(engine.code(&file, spec.limits.compile, trusted)?)
         })();
         match compiled {
             Ok(compiled) => code.push(compiled),

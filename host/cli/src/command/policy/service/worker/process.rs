@@ -1,6 +1,7 @@
 //! The process of a worker, as its owner sees it.
 
 use std::{
+    fs::File,
     io,
     os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +11,6 @@ use std::{
 use super::{TenantRecord, limits};
 use flowgate_isolation::{Channel, Child, Ending, Order, Role, Spawner};
 use flowgate_policy::control::WorkerEnd;
-use flowgate_runtime::compiler::sealed;
 use flowgate_worker::Link;
 
 /// Bytes of events that may wait in a worker's channel. With them a busy worker finds the next events without waiting
@@ -28,7 +28,7 @@ pub(in crate::command) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts a worker that may use this share of a second of CPU time; `setup` is the file that it is given. Returns
+    /// Starts a worker that may use this share of a second of CPU time, and gives it the file of its `setup`. Returns
     /// it with the channel for events.
     ///
     /// # Errors
@@ -37,13 +37,12 @@ impl WorkerProcess {
         spawner: &Spawner,
         limits: flowgate_isolation::Limits,
         share: Duration,
-        setup: &[u8],
+        setup: File,
     ) -> io::Result<(Self, Channel)> {
         let (calls, own_calls) = Channel::pair()?;
         let (events, own_events) = Channel::pair()?;
         events.set_buffer(EVENTS);
         own_calls.set_buffer(REPORTS);
-        let setup = sealed("setup", setup)?;
         let group = limits::group(&limits, share);
         let order = Order { role: Role::Worker, limits, nice: 0, group };
         let child = spawner.start(&order, own_calls, &[own_events.as_fd(), setup.as_fd()])?;

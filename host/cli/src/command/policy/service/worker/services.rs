@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
-    os::unix::fs::FileExt as _,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -120,11 +119,11 @@ impl Services {
         self.plugins.iter().map(|plugin| plugin.stats.clone()).collect()
     }
 
-    /// Returns the setup of a worker, and notes what it contains.
+    /// Returns the file of the setup of a worker, and notes what it contains.
     ///
     /// # Errors
-    /// It cannot be encoded.
-    pub(super) fn setup(&mut self, job: &Job, code: &[File]) -> io::Result<Vec<u8>> {
+    /// There is no memory for it.
+    pub(super) fn setup(&mut self, job: &Job, code: &[File]) -> io::Result<File> {
         let mut setup = Setup::of(&job.tenant.spec(), &job.policy.labels.labels(), &job.offsets);
         (setup.interpreted, setup.checked) = (job.execution.is_interpreted(), job.execution.limit.is_some());
         setup.time = u64::try_from(job.tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
@@ -137,14 +136,7 @@ impl Services {
             plugin.reported = plugin.entries();
             setup.state.clone_from(&plugin.reported);
         }
-        let mut all = Vec::with_capacity(code.len());
-        for file in code {
-            let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-            let mut bytes = vec![0; length];
-            file.read_exact_at(&mut bytes, 0)?;
-            all.push(bytes);
-        }
-        Ok(setup.write(&all))
+        setup.to_file(code)
     }
 
     /// Tells a worker what has changed in the states since it was set up, and that it may begin. Returns false if it

@@ -138,11 +138,10 @@ impl<'a> Session<'a> {
         };
         let length = code.iter().filter_map(|code| code.metadata().ok()).map(|data| data.len()).sum();
         let limits = limits(&job.tenant, length);
-        let (process, events) = match WorkerProcess::start(&spawner, limits, job.tenant.share.time, &setup) {
+        let (process, events) = match WorkerProcess::start(&spawner, limits, job.tenant.share.time, setup) {
             Ok(started) => started,
             Err(error) => return lacking(error),
         };
-        drop(setup);
         job.record_state(WorkerState::Starting);
         let share = &job.tenant.share;
         let most = usize::try_from(share.in_flight).unwrap_or(usize::MAX);
