@@ -114,9 +114,10 @@ BENCHES := boundary decode scope
 COMPARE := FLOWGATE_UNDER_TEST="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) \
     $(CARGO) bench --workspace --bench compare
 
-bench: build plugin examples ## time, CPU and memory compared with conntrack (FLOWS=200000 ROUNDS=5 CASE=) or an earlier flowgate (BEFORE=PROGRAM), with tenants (TENANTS=1,10,100,1000); then plugins, crossing, decoding
+bench: build plugin examples ## time, CPU and memory compared with conntrack (FLOWS=200000 ROUNDS=5 CASE=) or an earlier flowgate (BEFORE=PROGRAM), with tenants (TENANTS=1,10,100,1000 TENANT_PLUGIN=); then plugins, crossing, decoding
 ifeq ($(filter $(BENCHES),$(CASE)),)
-	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" BEFORE="$(BEFORE)" TENANTS="$(TENANTS)" $(COMPARE)
+	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" BEFORE="$(BEFORE)" TENANTS="$(TENANTS)" \
+	    TENANT_PLUGIN="$(TENANT_PLUGIN)" $(COMPARE)
 endif
 ifeq ($(CASE)$(BEFORE),)
 	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done

@@ -19,8 +19,8 @@ struct Run {
     cpu: f64,
 }
 
-/// Returns the CPU time that a program and the processes that it has started have used, in microseconds.
-pub(crate) fn cpu(program: &Background) -> f64 {
+/// Returns a program and the processes that it has started.
+fn tree(program: &Background) -> Vec<i32> {
     let own = program.process().as_raw();
     let parents: Vec<(i32, i32)> = std::fs::read_dir("/proc")
         .into_iter()
@@ -38,6 +38,22 @@ pub(crate) fn cpu(program: &Background) -> f64 {
         tree.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(process, _)| *process));
         at += 1;
     }
+    tree
+}
+
+/// Returns the memory of a program and of the processes that it has started, of which they share some, in MiB.
+pub(crate) fn memory(program: &Background) -> f64 {
+    let share = |process: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    tree(program).into_iter().filter_map(share).sum::<f64>() / 1024.0
+}
+
+/// Returns the CPU time that a program and the processes that it has started have used, in microseconds.
+pub(crate) fn cpu(program: &Background) -> f64 {
+    let tree = tree(program);
     let nanoseconds = tree.iter().flat_map(|process| {
         let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
         tasks.filter_map(|task| {

@@ -1,5 +1,5 @@
 //! Settings of a run from the environment: `FLOWS`, `ROUNDS`, `CASE`, `GROWTH`, `PLUGIN`, `FLOWGATE_UNDER_TEST`,
-//! `BEFORE`, `TENANTS`.
+//! `BEFORE`, `TENANTS`, `TENANT_PLUGIN`.
 
 use std::{
     env,
@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     pub before: Option<String>,
     /// Numbers of tenants.
     pub tenants: Vec<u16>,
+    /// The plugin of tenants that harm nobody, which passes everything: the stock plugin unless an earlier flowgate takes
+    /// an earlier one.
+    pub tenant_plugin: Option<PathBuf>,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             program: text("FLOWGATE_UNDER_TEST")?.unwrap_or_else(|| built.to_owned()),
             before: text("BEFORE")?,
             tenants: numbers("TENANTS", &[1, 10, 100, 1000])?,
+            tenant_plugin: text("TENANT_PLUGIN")?.map(PathBuf::from),
         };
         if settings.growth.is_some() && settings.before.is_some() {
             return Err("BEFORE has no meaning for the growth of a listing, which is that beside conntrack".to_owned());

@@ -34,18 +34,25 @@ struct Run {
     wall: f64,
     /// CPU time in microseconds.
     cpu: f64,
+    /// Time from the start with stored code until all tenants run, in seconds.
+    start: f64,
+    /// Memory in MiB while nothing happens.
+    memory: f64,
 }
 
 /// A program that listens, and its output files.
 pub(crate) struct Listening {
     pub program: Background,
     outputs: Vec<PathBuf>,
+    /// Time that its start has taken.
+    started: Duration,
 }
 
 impl Listening {
     /// Creates and flushes flows, and waits until all events are written.
     fn measured(&self, ours: &str, flows: &[u8]) -> Run {
         self.idle();
+        let memory = events::memory(&self.program);
         let before = events::cpu(&self.program);
         let start = SystemTime::now();
         Program::new(ours).must_with(&["-R", "-"], flows);
@@ -60,6 +67,8 @@ impl Listening {
             lost: 0,
             wall: last.duration_since(start).unwrap_or_default().as_secs_f64(),
             cpu,
+            start: self.started.as_secs_f64(),
+            memory,
         }
     }
 
@@ -82,6 +91,11 @@ pub(crate) fn plugin(path: &Path, more: &str) -> String {
 /// Returns the stock plugin that passes everything.
 pub(crate) fn pass() -> PathBuf {
     target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_pass.wasm")
+}
+
+/// Returns the keys of the plugin of a tenant that harms nobody.
+fn harmless(settings: &Settings) -> String {
+    plugin(&settings.tenant_plugin.clone().unwrap_or_else(pass), "")
 }
 
 /// Starts the service with these tenants: zones, and other keys and the plugin. Compiled code is kept for the next
@@ -117,8 +131,9 @@ fn start(ours: &str, directory: &Path, first: usize, tenants: &[(String, String)
     fs::write(&policy, text).expect("a policy");
     let words = ["run", &policy.display().to_string()];
     let mut program = events::start(Program::new(ours).command(&words), Stdio::null());
+    let start = Instant::now();
     program.wait_for_error("generation 1 runs");
-    Listening { program, outputs }
+    Listening { program, outputs, started: start.elapsed() }
 }
 
 /// Returns the state of the tenants.
@@ -142,16 +157,21 @@ pub(crate) fn run(settings: &Settings, count: u32, rounds: u32) {
     let ours = settings.program.as_str();
     throughput(settings, count, rounds);
     latency(settings);
-    neighbours(ours, count, rounds);
+    if settings.before.is_none() {
+        neighbours(ours, count, rounds);
+    }
 }
 
 fn throughput(settings: &Settings, count: u32, rounds: u32) {
     let ours = settings.program.as_str();
     let caused = u64::from(count) * 2;
     println!("\n{caused} events in {ZONES} zones, made and flushed at full speed, everything written to files\n");
-    println!("{:38} {:>8} {:>8} {:>10} {:>14} {:>6}", "", "shown", "lost", "a second", "us CPU a piece", "ratio");
+    println!(
+        "{:30} {:>8} {:>8} {:>9} {:>14} {:>6} {:>9} {:>13}",
+        "", "shown", "lost", "a second", "us CPU a piece", "ratio", "start, s", "MiB a tenant"
+    );
     let flows = flows(count, ZONES).join("\n").into_bytes();
-    let plugin = plugin(&pass(), "");
+    let plugin = harmless(settings);
     let mut theirs = None;
     let mut numbers = vec![0];
     numbers.extend(&settings.tenants);
@@ -169,6 +189,7 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
                     let listening = Listening {
                         program: events::start(Program::new(program).command(&["-E"]), file),
                         outputs: vec![output],
+                        started: Duration::ZERO,
                     };
                     listening.program.wait_until_listening();
                     let mut run = listening.measured(ours, &flows);
@@ -176,7 +197,9 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
                     listening.end();
                     return run;
                 }
-                let service = serve(program, directory, &alike(tenants, &plugin));
+                let tenants = alike(tenants, &plugin);
+                serve(program, directory, &tenants).end();
+                let service = start(program, directory, 0, &tenants);
                 let mut run = service.measured(ours, &flows);
                 let sum =
                     |name: &str| status(ours, directory).iter().filter_map(|tenant| tenant[name].as_u64()).sum::<u64>();
@@ -198,7 +221,8 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
             many => format!("{name} run, {many} tenants"),
         };
         let rate = run.shown as f64 / run.wall.max(1e-3);
-        println!("{name:38} {:8} {:8} {rate:10.0} {each:14.2} {ratio:6.2}", run.shown, run.lost);
+        let (shown, lost, start, memory) = (run.shown, run.lost, run.start, run.memory / f64::from(tenants.max(1)));
+        println!("{name:30} {shown:8} {lost:8} {rate:9.0} {each:14.2} {ratio:6.2} {start:9.2} {memory:13.2}");
     }
 }
 
@@ -221,7 +245,7 @@ fn latency(settings: &Settings) {
                      chain output { type filter hook output priority -300; ct zone set 1; }\n\
                      chain tracked { type filter hook output priority 0; ct state new accept; }\n}",
                 );
-                let service = serve(program, namespace.directory(), &alike(*tenants, &plugin(&pass(), "")));
+                let service = serve(program, namespace.directory(), &alike(*tenants, &harmless(settings)));
                 service.idle();
                 let times = (0..SINGLE).map(|number| single(&service, FIRST_PORT + number)).collect::<Vec<f64>>();
                 service.end();
