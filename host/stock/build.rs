@@ -18,7 +18,8 @@ mod symbols;
 mod config;
 
 /// The stock plugins: packages `flowgate-plugin-NAME` in `plugins/NAME`.
-const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json", "counters", "pass"];
+const STOCK: &[&str] =
+    &["match", "delete", "update", "create", "text", "xml", "save", "json", "counters", "table", "pass"];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -70,13 +71,46 @@ fn made(target: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
         .iter()
         .map(|name| {
             let module = target.join(TARGET).join("plugin").join(format!("flowgate_plugin_{name}.wasm"));
+            let stripped = nameless(&fs::read(&module)?).ok_or("a module with sections of another form")?;
             let component = wit_component::ComponentEncoder::default()
-                .module(&fs::read(&module)?)
+                .module(&stripped)
                 .and_then(|encoder| encoder.validate(true).encode())
                 .map_err(|error| format!("making a component of {}: {error:#}", module.display()))?;
             Ok((*name, component))
         })
         .collect()
+}
+
+/// Returns a module without the names of its functions, which compiled code would carry. Cargo has them removed
+/// (`strip`), except from packages with settings of their own in the profile.
+fn nameless(module: &[u8]) -> Option<Vec<u8>> {
+    const HEADER: usize = 8;
+    const CUSTOM: u8 = 0;
+    let mut kept = module.get(..HEADER)?.to_vec();
+    let mut rest = module.get(HEADER..)?;
+    while let [id, after @ ..] = rest {
+        let (length, bytes) = number(after)?;
+        let content = bytes.get(..length)?;
+        let (section, next) = rest.split_at_checked(rest.len() - bytes.len() + length)?;
+        let name = number(content).and_then(|(length, bytes)| bytes.get(..length));
+        if *id != CUSTOM || name != Some(b"name") {
+            kept.extend_from_slice(section);
+        }
+        rest = next;
+    }
+    Some(kept)
+}
+
+/// Reads a number of WebAssembly (LEB128), and returns what follows it.
+fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut number = 0;
+    for (index, byte) in bytes.iter().enumerate().take(5) {
+        number |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((number, bytes.get(index + 1..)?));
+        }
+    }
+    None
 }
 
 /// Compiles the components; returns names and paths of the compiled code.

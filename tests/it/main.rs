@@ -8,6 +8,7 @@
 
 mod architecture;
 mod capabilities;
+mod columns;
 mod conformance;
 mod events;
 mod field;

@@ -102,6 +102,9 @@ fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
             "nosuch==1",
             "(sport==1",
         ]],
+        OptionKey::NoHeader => &[],
+        OptionKey::Columns => &[&["''", "nosuch", "src,", "src,nosuch", "annotations."]],
+        OptionKey::Color => &[&["''", "yes", "alwaysx"]],
         OptionKey::SetZone => &[NO_NUMBERS, &["65536", "-5"]],
         OptionKey::Labels => {
             &[&["''", "x", "0x", "-1", "+1", "5x", "5/", "/5", "1-5", "0x100000000000000000000000000000000"]]

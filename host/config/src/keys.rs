@@ -89,7 +89,9 @@ pub const EVENTS: [&str; 3] = ["new", "update", "destroy"];
 /// Stock stages.
 pub const STOCK: [&str; 4] = ["match", "delete", "update", "create"];
 /// Stock formats; `none` shows nothing.
-pub const FORMATS: [&str; 5] = ["text", "xml", "save", "json", "none"];
+pub const FORMATS: [&str; 8] = ["text", "xml", "save", "json", "table", "csv", "tsv", "none"];
+/// Stock formats with columns.
+const COLUMNED: &[&str] = &["table", "csv", "tsv"];
 /// Additional fields that formats show.
 pub const SHOWS: [&str; 5] = ["extended", "id", "timestamp", "ktimestamp", "labels"];
 /// Kinds of sinks.
@@ -188,10 +190,13 @@ const STAGE: [Key; 12] = [
 ];
 
 /// Keys of a format.
-pub const FORMAT: [Key; 7] = [
+pub const FORMAT: [Key; 9] = [
     key("kind", Kind::OneOf(&FORMATS), "a stock format; `none` shows nothing").default("text"),
     key("plugin", Kind::Path, "a component instead"),
-    key("show", Kind::Some(&SHOWS), "additional fields, as with `conntrack -o`").only(&["text", "xml", "json"]),
+    key("show", Kind::Some(&SHOWS), "additional fields, as with `conntrack -o`")
+        .only(&["text", "xml", "json", "table"]),
+    key("columns", Kind::Words, "columns of flows: `[\"src\", \"dport\", \"bytes\"]`").only(COLUMNED),
+    key("header", Kind::Switch, "print headings").only(COLUMNED).default("true"),
     key("options", Kind::Values, "its options").only(PLUGIN),
     key("options-file", Kind::Values, "options whose values are the content of files").only(PLUGIN),
     key("limits", Kind::Table(&LIMITS), "its limits; `actions`, `state`, `restarts` and `window` have no effect here")

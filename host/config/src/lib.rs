@@ -31,4 +31,4 @@ pub use plugin::Plugin;
 pub use sinks::SinkConfig;
 pub use source::{RecordingConfig, SourceConfig, SourceKind};
 pub use stage::{StageConfig, StageKind};
-pub use stock_format::FormatContext;
+pub use stock_format::{ColumnOptions, FormatContext};

@@ -102,7 +102,7 @@ impl FormatConfig {
     pub fn spec(&self, output: flowgate_syntax::Output, context: FormatContext) -> Option<FormatSpec> {
         match self {
             FormatConfig::None => None,
-            FormatConfig::Stock { .. } => Some(context.format(output)),
+            FormatConfig::Stock { columns, .. } => Some(context.format(output, columns)),
             FormatConfig::Plugin { plugin, options } => Some(FormatSpec::Plugin(Box::new(plugin.spec(options)))),
         }
     }

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    diagnostic::{Diagnostic, Located, SourceText, list},
+    diagnostic::{Diagnostic, Located, SourceText, list, no_such},
     keys::SECTIONS,
     plugin::Plugin,
     reader::{Fields, Reader},
     sinks::SinkConfig,
     source::{SourceConfig, SourceKind},
     stage::StageConfig,
+    stock_format::ColumnOptions,
 };
-use flowgate_model::Selection;
+use flowgate_model::{Selection, table_column};
 use flowgate_query::Query;
 use flowgate_syntax::{Command, LabelMap, Output, Settings};
 
@@ -53,6 +54,8 @@ pub enum FormatConfig {
         name: String,
         /// Additional fields.
         show: Vec<String>,
+        /// Of output with columns.
+        columns: ColumnOptions,
     },
     /// A component.
     Plugin {
@@ -146,8 +149,8 @@ impl Config {
 /// Returns the output as `-o` has it.
 pub fn output(format: &FormatConfig) -> Output {
     let mut output = Output::default();
-    if let FormatConfig::Stock { name, show } = format {
-        let names = Output::NAMES.iter().copied().chain([(Output::JSON, "json")]);
+    if let FormatConfig::Stock { name, show, .. } = format {
+        let names = Output::NAMES.iter().chain(&Output::OWN_NAMES).copied();
         for (bit, _) in names.filter(|(_, known)| known == name || show.iter().any(|word| word == known)) {
             output.insert(bit);
         }
@@ -213,9 +216,9 @@ impl Reader<'_> {
 
     /// Reads the format of a section, and the maximum number of entries that plugins get at once.
     pub fn format_of(&mut self, fields: Option<&Fields>) -> (FormatConfig, u32) {
-        let stock = |name: &str, show: Vec<String>| FormatConfig::Stock { name: name.into(), show };
         let Some(fields) = fields else {
-            return (stock("text", Vec::new()), flowgate_syntax::DEFAULT_BATCH);
+            let text = FormatConfig::Stock { name: "text".into(), show: Vec::new(), columns: ColumnOptions::default() };
+            return (text, flowgate_syntax::DEFAULT_BATCH);
         };
         let batch = fields
             .count("batch")
@@ -238,9 +241,26 @@ impl Reader<'_> {
             "none" => FormatConfig::None,
             name => {
                 let show = fields.words("show").unwrap_or_default().iter().map(|word| word.value.clone());
-                stock(name, show.collect())
+                FormatConfig::Stock { name: name.into(), show: show.collect(), columns: self.columns(fields) }
             }
         };
         (format, batch)
+    }
+
+    /// Reads the keys of output with columns.
+    fn columns(&mut self, fields: &Fields) -> ColumnOptions {
+        let mut names: Vec<&str> = Vec::new();
+        for name in fields.words("columns").unwrap_or_default() {
+            if table_column::by_name(&name.value).is_none() {
+                let known: Vec<&str> = table_column::names().collect();
+                self.wrong(name.offset, no_such("column", &name.value, &known));
+            }
+            names.push(&name.value);
+        }
+        ColumnOptions {
+            columns: (!names.is_empty()).then(|| names.join(",")),
+            no_header: fields.switch("header") == Some(false),
+            ..ColumnOptions::default()
+        }
     }
 }

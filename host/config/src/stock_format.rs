@@ -22,6 +22,19 @@ pub struct FormatContext {
     pub time: bool,
 }
 
+/// Details of output with columns: `-o table`, `csv` and `tsv`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnOptions {
+    /// The columns, with commas; `None` for the usual ones.
+    pub columns: Option<String>,
+    /// True if there are no headings.
+    pub no_header: bool,
+    /// The columns of the terminal; 0 if there is none.
+    pub width: u16,
+    /// True for colours.
+    pub color: bool,
+}
+
 impl FormatContext {
     /// Of listed flows.
     pub const LISTING: Self =
@@ -31,14 +44,17 @@ impl FormatContext {
     /// Of expectations, listed or in events.
     pub const EXPECTATIONS: Self = FormatContext { save: None, time: true, ..Self::LISTING };
 
-    /// Returns the stock format for what `-o` asks for.
+    /// Returns the stock format for what `-o` asks for; `columns` is for output with columns.
     #[must_use]
-    pub fn format(self, output: Output) -> FormatSpec {
+    pub fn format(self, output: Output, columns: &ColumnOptions) -> FormatSpec {
         let mut options = Vec::new();
         let mut option = |name: &str, value: &str| options.push(OptionValue::new(name, value));
         let wants = |what: Output, allowed: bool| allowed && output.contains(what);
         let name = if output.contains(Output::JSON) {
             "json"
+        } else if output.contains(Output::COLUMNED) {
+            columns.add_to(output, &mut option);
+            "table"
         } else if let Some(command) = self.save.filter(|_| output.contains(Output::SAVE)) {
             option("command", command);
             if output.contains(Output::COMPLETE) {
@@ -50,14 +66,16 @@ impl FormatContext {
             option("footer", if self.footer { "true" } else { "false" });
             "xml"
         } else {
+            "text"
+        };
+        if matches!(name, "table" | "text") {
             for (what, name) in [(Output::EXTENDED, "extended"), (Output::ID, "id")] {
                 if output.contains(what) {
                     option(name, "true");
                 }
             }
-            "text"
-        };
-        if matches!(name, "xml" | "text") {
+        }
+        if matches!(name, "xml" | "text" | "table") {
             if wants(Output::TIMESTAMP, self.time) {
                 option("timestamp", "true");
             }
@@ -66,5 +84,28 @@ impl FormatContext {
             }
         }
         FormatSpec::Stock { name, options, labels: self.labels }
+    }
+}
+
+impl ColumnOptions {
+    /// Adds the options of the stock format `table` that differ from its defaults.
+    pub fn add_to(&self, output: Output, option: &mut impl FnMut(&str, &str)) {
+        if let Some((_, name)) =
+            [(Output::CSV, "csv"), (Output::TSV, "tsv")].iter().find(|(of, _)| output.contains(*of))
+        {
+            option("output", name);
+        }
+        if let Some(columns) = &self.columns {
+            option("columns", columns);
+        }
+        if self.no_header {
+            option("header", "no");
+        }
+        if self.width > 0 {
+            option("width", &self.width.to_string());
+        }
+        if self.color {
+            option("color", "yes");
+        }
     }
 }

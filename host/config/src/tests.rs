@@ -111,11 +111,19 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("[[stage]]\nplugin = 'x'\noptions-file = { a = 'none' }", "5:22: cannot read dir/none: No such file or directory"),
     ("[[stage]]\nplugin = 'x'\nname = \"a\\nb\"", "5:8: `name` takes a text of printable characters"),
-    ("[format]\nkind = 'yaml'", "4:8: there is no kind `yaml`; there are `text`, `xml`, `save`, `json` and `none`"),
+    (
+        "[format]\nkind = 'yaml'",
+        "4:8: there is no kind `yaml`; there are `text`, `xml`, `save`, `json`, `table`, `csv`, `tsv` and `none`",
+    ),
     ("[format]\nkind = 'text'\nplugin = 'x'", "5:1: a format has either a `kind` or is a `plugin`, not both"),
     (
         "[format]\nkind = 'save'\nshow = ['id']",
-        "5:1: `show` is no key of a format of kind `save`, only of `text`, `xml` and `json`",
+        "5:1: `show` is no key of a format of kind `save`, only of `text`, `xml`, `json` and `table`",
+    ),
+    ("[format]\nkind = 'csv'\ncolumns = ['src', 'dpor']", "5:19: there is no column `dpor`; did you mean `dport`?"),
+    (
+        "[format]\nkind = 'json'\nheader = false",
+        "5:1: `header` is no key of a format of kind `json`, only of `table`, `csv` and `tsv`",
     ),
     ("[format]\nshow = ['di']", "4:9: there is no word of `show` `di`; did you mean `id`?"),
     (

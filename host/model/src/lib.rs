@@ -33,7 +33,8 @@
 //! from WebAssembly components. Without it, wasmtime is not a dependency.
 
 pub use flowgate_names::{
-    action, event, expectation_field, family, field, level, protocol, query, result, state, statistics, status, verdict,
+    action, event, expectation_field, family, field, level, protocol, query, result, state, statistics, status,
+    table_column, verdict,
 };
 
 pub mod batch;

@@ -203,8 +203,10 @@ pub enum CliError {
 
     /// `-D -u` without any bit to compare.
     StatusSelectsAll(RawArg),
-    /// `-o json` with `xml` or `save`.
-    JsonWithOther(&'static str),
+    /// Two types of `-o` of which there can be one only, at least one of which `conntrack` does not have.
+    OutputsCombined(&'static str, &'static str),
+    /// `--columns` or `--no-header` with a type of `-o` that has no columns.
+    NoColumns(&'static str),
     /// Invalid value of `--batch`.
     BatchRows(RawArg),
     /// Value of `--plugin` without a file.
@@ -271,7 +273,7 @@ impl CliError {
             Self::UnexpectedValue { .. }
             | Self::LabelAddWithDelete
             | Self::SaveWithOther
-            | Self::JsonWithOther(_)
+            | Self::OutputsCombined(..)
             | Self::CannotRead { .. } => 1,
             _ => 2,
         }
@@ -404,8 +406,11 @@ impl CliError {
                 word,
                 "' names no bit to compare, so that it would not narrow what is deleted; leave -u out to delete regardless",
             ),
-            Self::JsonWithOther(other) => {
-                text!("cannot combine json output with ", other, " output, use one of them only")
+            Self::OutputsCombined(first, second) => {
+                text!("cannot combine ", first, " output with ", second, " output, use one of them only")
+            }
+            Self::NoColumns(option) => {
+                text!("--", option, " is for the output types table, csv and tsv, not for the one of -o")
             }
             Self::BatchRows(word) => {
                 text!("unexpected value '", word, "' with --batch option, it takes a number of rows from 1 to 65536")

@@ -44,7 +44,7 @@ pub use labels::{DEFAULT_LABEL_MAP, LabelMap};
 pub use parsed_options::{EVENT_NAMES, STATUS_NAMES};
 pub use program_name::{NAME_VARIABLE, ProgramName};
 pub use settings::{
-    Command, CommandLine, DEFAULT_BATCH, EventGroups, FileLine, HelpProtocol, LoadFile, LoadedCommand,
+    ColorChoice, Command, CommandLine, DEFAULT_BATCH, EventGroups, FileLine, HelpProtocol, LoadFile, LoadedCommand,
     MAX_REPORTED_LINES, Output, Parsed, PluginArgument, Settings, Table,
 };
 pub use values::MAX_RECEIVE_BUFFER;
@@ -311,6 +311,9 @@ impl Parser<'_> {
             template,
             expectation,
             output: parsed.output,
+            columns: parsed.columns.clone(),
+            header: !given.contains(OptionKey::NoHeader),
+            color: parsed.color,
             events: parsed.events.unwrap_or(EventGroups::ALL),
             buffer_size: given.contains(OptionKey::BufferSize).then_some(parsed.buffer_size),
             buffer_max: if given.contains(OptionKey::BufferMax) {

@@ -123,6 +123,12 @@ pub enum OptionKey {
     SetZone,
     /// `--where`
     Where,
+    /// `--columns`
+    Columns,
+    /// `--no-header`
+    NoHeader,
+    /// `--color`
+    Color,
 }
 
 /// A set of options.
@@ -327,7 +333,7 @@ macro_rules! option {
 
 /// The options, in the order in which errors in them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 58] = [
+pub const OPTIONS: [OptionSpec; 61] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
@@ -444,6 +450,12 @@ pub const OPTIONS: [OptionSpec; 58] = [
         "after the file of -R: apply every line to this zone, whatever zone it names"),
     option!(Where, None, ["where"], Required, "expression", "o.ooo.o.......", Flowgate, Compares,
         "flows that satisfy this condition: 'dport in {80, 8000..8999} and bytes > 1M' (flowgate(1), QUERIES)"),
+    option!(Columns, None, ["columns"], Required, "name[,...]", "o.ooo.o.......", Flowgate,
+        "columns of -o table (which it implies), csv and tsv: src, dport, bytes, annotations.KEY, any field of -o json"),
+    option!(NoHeader, None, ["no-header"], None, "", "o.ooo.o.oo..oo", Flowgate,
+        "no headings with -o table (which it implies), csv and tsv"),
+    option!(Color, None, ["color"], Required, "when", "o.ooo.o.oo..oo", Flowgate,
+        "colour tables: auto (the default: on a terminal, unless NO_COLOR is set), always or never"),
 ];
 
 #[cfg(test)]

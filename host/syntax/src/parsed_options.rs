@@ -6,7 +6,7 @@ use super::error::{CliError, RawArg};
 use super::extra_fields::ExtraFields;
 use super::options::KeySet;
 use super::protocols::{Protocol, ProtocolValues};
-use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginArgument, Table};
+use super::settings::{ColorChoice, Command, DEFAULT_BATCH, EventGroups, Output, PluginArgument, Table};
 #[cfg(doc)]
 use super::strict;
 use flowgate_base::address::ListenAddress;
@@ -156,6 +156,10 @@ pub(crate) struct ParsedOptions {
     pub set_zone: u16,
     /// `--where`
     pub query: Option<String>,
+    /// `--columns`
+    pub columns: Option<String>,
+    /// `--color`
+    pub color: ColorChoice,
 }
 
 impl Default for ParsedOptions {
@@ -206,6 +210,8 @@ impl Default for ParsedOptions {
             extra: None,
             set_zone: 0,
             query: None,
+            columns: None,
+            color: ColorChoice::default(),
         }
     }
 }

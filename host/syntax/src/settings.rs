@@ -66,8 +66,33 @@ impl Output {
     /// `complete`, which `conntrack` does not have: with `save`, everything that can be restored.
     pub const COMPLETE: Self = Self(1 << 9);
 
+    /// `table`, which `conntrack` does not have: for people.
+    pub const TABLE: Self = Self(1 << 10);
+    /// `csv`, which `conntrack` does not have.
+    pub const CSV: Self = Self(1 << 11);
+    /// `tsv`, which `conntrack` does not have.
+    pub const TSV: Self = Self(1 << 12);
+    /// The types with columns.
+    pub const COLUMNED: Self = Self(Self::TABLE.0 | Self::CSV.0 | Self::TSV.0);
+
     /// Bits and names of the types that `conntrack` does not have; they cannot be abbreviated.
-    pub const OWN_NAMES: [(Self, &'static str); 2] = [(Self::JSON, "json"), (Self::COMPLETE, "complete")];
+    pub const OWN_NAMES: [(Self, &'static str); 5] = [
+        (Self::JSON, "json"),
+        (Self::COMPLETE, "complete"),
+        (Self::TABLE, "table"),
+        (Self::CSV, "csv"),
+        (Self::TSV, "tsv"),
+    ];
+
+    /// Bits and names of the types of which there can be one only.
+    pub const FORMS: [(Self, &'static str); 6] = [
+        (Self::JSON, "json"),
+        (Self::TABLE, "table"),
+        (Self::CSV, "csv"),
+        (Self::TSV, "tsv"),
+        (Self::XML, "xml"),
+        (Self::SAVE, "save"),
+    ];
 
     /// Bits and names, in the order in which abbreviations are looked up.
     pub const NAMES: [(Self, &'static str); 8] = [
@@ -95,6 +120,30 @@ impl Output {
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
+
+    /// Returns the first two types in it of which there can be one only.
+    pub fn conflict(self) -> Option<(&'static str, &'static str)> {
+        let mut forms = Self::FORMS.iter().filter(|(form, _)| self.contains(*form)).map(|(_, name)| *name);
+        Some((forms.next()?, forms.next()?))
+    }
+}
+
+/// When tables are coloured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ColorChoice {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ColorChoice {
+    /// Names of the choices.
+    pub const NAMES: [(Self, &'static str); 3] =
+        [(Self::Auto, "auto"), (Self::Always, "always"), (Self::Never, "never")];
 }
 
 /// A plugin that the entries pass through: `--plugin FILE[,name=value...]`.
@@ -155,6 +204,12 @@ pub struct Settings {
     pub expectation: Expectations,
     /// The output types.
     pub output: Output,
+    /// The columns of output with columns, with commas; `None` for the usual ones.
+    pub columns: Option<String>,
+    /// True if output with columns has headings.
+    pub header: bool,
+    /// When tables are coloured.
+    pub color: ColorChoice,
     /// The event groups.
     pub events: EventGroups,
     /// Receive buffer of the event socket in bytes, if it was given; any number, also 0.

@@ -37,10 +37,12 @@ pub(crate) fn check(parsed: &ParsedOptions) -> Result<(), CliError> {
     check_combinations(parsed, command, table)
 }
 
-/// Returns true if counters, or an explanation of any command, are requested as JSON, which `conntrack` does not have.
-fn json_alone(parsed: &ParsedOptions) -> bool {
+/// Returns true if counters are requested as JSON or with columns, or an explanation of any command as JSON, which
+/// `conntrack` does not have.
+fn own_form_alone(parsed: &ParsedOptions) -> bool {
     let counts = matches!(parsed.command, Some((Command::Count | Command::Statistics, _)));
-    (counts || parsed.given.contains(OptionKey::Explain)) && parsed.output == Output::JSON
+    let columned = [Output::TABLE, Output::CSV, Output::TSV].contains(&parsed.output);
+    (counts || parsed.given.contains(OptionKey::Explain)) && parsed.output == Output::JSON || counts && columned
 }
 
 /// Checks every option against the command. Returns true if the command requires a pair of addresses.
@@ -49,7 +51,7 @@ fn check_commands(parsed: &ParsedOptions) -> Result<bool, CliError> {
     for spec in &OPTIONS {
         match (options::legality(spec, parsed.command), parsed.given.contains(spec.key)) {
             (b'R', false) => return Err(CliError::Missing(spec.name())),
-            (b'.', true) if spec.key == OptionKey::Output && json_alone(parsed) => {}
+            (b'.', true) if spec.key == OptionKey::Output && own_form_alone(parsed) => {}
             (b'.', true) => return Err(CliError::Illegal(spec.name())),
             (b'T', _) => pairs = true,
             _ => {}
@@ -97,6 +99,11 @@ fn check_combinations(parsed: &ParsedOptions, command: Command, table: Table) ->
         }
         if given.contains(OptionKey::MaskDestination) && !given.contains(OptionKey::Destination) {
             return Err(CliError::MaskAlone { mask: "mask-dst", address: "dst" });
+        }
+    }
+    for (key, name) in [(OptionKey::Columns, "columns"), (OptionKey::NoHeader, "no-header")] {
+        if given.contains(key) && !parsed.output.contains(Output::COLUMNED) {
+            return Err(CliError::NoColumns(name));
         }
     }
     if parsed.output.contains(Output::COMPLETE) && !parsed.output.contains(Output::SAVE) {

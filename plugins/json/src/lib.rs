@@ -1,8 +1,10 @@
-//! Stock plugin: flows, expectations and statistics as JSON, one object per line. `docs/JSON.md` describes the schema.
+//! Stock plugin: flows, expectations, statistics and groups of flows as JSON, one object per line. `docs/JSON.md`
+//! describes the schema.
 #![cfg_attr(test, recursion_limit = "256")]
 
 mod expectation;
 mod flow;
+mod groups;
 mod rest;
 mod statistics;
 #[cfg(test)]
@@ -10,8 +12,8 @@ mod tests;
 mod value;
 
 use flowgate_sdk::{
-    Counts, Description, ExpectationFormat, Expectations, FlowFormat, Flows, Page, Plugin, Setup, StatisticsFormat,
-    field, protocol,
+    Counts, Description, ExpectationFormat, Expectations, FlowFormat, Flows, Groups, GroupsFormat, Page, Plugin, Setup,
+    StatisticsFormat, field, protocol,
 };
 
 /// The plugin, with prepared text.
@@ -87,6 +89,12 @@ impl StatisticsFormat for Json {
     }
 }
 
+impl GroupsFormat for Json {
+    fn render(&mut self, groups: &Groups) -> Vec<u8> {
+        groups::render(groups)
+    }
+}
+
 impl Json {
     /// Writes the member `protocol`, and its name if it has one.
     #[inline(always)]
@@ -103,4 +111,4 @@ impl Json {
     }
 }
 
-flowgate_sdk::full_format!(Json);
+flowgate_sdk::any_format!(Json);

@@ -12,6 +12,7 @@ pub mod query;
 pub mod state;
 pub mod statistics;
 pub mod status;
+pub mod table_column;
 
 /// Bits of `expectations.flags`: NF_CT_EXPECT_* of linux/netfilter/nf_conntrack_common.h.
 pub mod expectation_flag {

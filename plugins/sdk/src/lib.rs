@@ -92,7 +92,7 @@ pub use expectation_notes::{ExpectationNotes, NewExpectation};
 pub use flow::Flow;
 pub use flowgate_names::{
     action, event, expectation_field, expectation_flag, family, field, level, operation, protocol, query, result,
-    state, statistics, status, verdict,
+    state, statistics, status, table_column, verdict,
 };
 pub use key::Key;
 pub use nat::Translated;

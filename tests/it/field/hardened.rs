@@ -76,7 +76,7 @@ pub(super) fn classic_commands_work(start: Start<'_>) {
 
     must("-F");
     assert!(must("-V").text().contains("conntrack v"));
-    assert!(must("-h").text().contains("Usage: "));
+    assert!(must("-h").text().contains("flowgate list -h"));
     with("-L --nonsense", "", 2);
     with("-D -s 192.0.2.99", "", 1);
     assert!(must("-L").stdout.is_empty());

@@ -153,8 +153,8 @@ fn case_30_an_unknown_subcommand_gets_a_suggestion() {
         (&["polcy", "reload"][..], "did you mean `policy`?"),
         (&["replya", "x.pcap"], "did you mean `replay`?"),
         (&["hlep"], "did you mean `help`?"),
-        (&["dump"], "the command is --dump or -L"),
-        (&["foo", "-L"], "there are `completions`, "),
+        (&["dump"], "the command is `list`, --dump or -L"),
+        (&["foo", "-L"], "there are `list`, "),
     ] {
         let outcome = flowgate().run(words);
         let errors = outcome.errors();

@@ -5,7 +5,7 @@
 
 mod once;
 mod screen;
-mod terminal;
+pub(crate) mod terminal;
 
 use flowgate_test_support::{
     Namespace, conntrack, flowgate,

@@ -6,22 +6,35 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// A terminal with a running command. Its tmux server ends when this is dropped.
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     socket: PathBuf,
 }
 
 impl Terminal {
     /// Starts a command with words separated by blanks, in a terminal of 130 columns and 30 lines in the namespace.
-    pub(super) fn start(namespace: &Namespace, command: &str) -> Self {
+    pub(crate) fn start(namespace: &Namespace, command: &str) -> Self {
+        Self::of_width(namespace, command, 130)
+    }
+
+    /// The same with another number of columns.
+    pub(crate) fn of_width(namespace: &Namespace, command: &str, columns: u16) -> Self {
         flowgate_test_support::program::must_heed_signals();
-        let terminal = Self { socket: namespace.directory().join("tmux") };
+        // A server may still be ending while the next one begins.
+        static TERMINALS: AtomicU32 = AtomicU32::new(0);
+        let number = TERMINALS.fetch_add(1, Ordering::Relaxed);
+        let terminal = Self { socket: namespace.directory().join(format!("tmux{number}")) };
         // `stty` prints `icanon` in the usual line mode, and `-icanon` in raw mode.
         let shell =
             format!("echo before; {command}; echo status=$?; stty -a | grep -o -- '-\\?icanon'; exec sleep 1000");
-        let size = ["-x", "130", "-y", "30"];
+        let columns = columns.to_string();
+        let size = ["-x", &columns, "-y", "30"];
         terminal.tmux(&[&["-f", "/dev/null", "new-session", "-d"], &size[..], &["sh", "-c", &shell]].concat());
         terminal
     }
@@ -44,22 +57,27 @@ impl Terminal {
     }
 
     /// Presses keys, by their names in tmux.
-    pub(super) fn press(&self, keys: &[&str]) {
+    pub(crate) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
     /// Resizes the terminal.
-    pub(super) fn resize(&self, width: u16, height: u16) {
+    pub(crate) fn resize(&self, width: u16, height: u16) {
         self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
     /// Returns the content of the screen.
-    pub(super) fn picture(&self) -> String {
+    pub(crate) fn picture(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
+    /// Returns the content of the screen with its colours, as escape sequences.
+    pub(crate) fn colored_picture(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"])
+    }
+
     /// Waits until the screen is as wanted, and returns its content.
-    pub(super) fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let picture = std::cell::RefCell::new(String::new());
         let is_wanted = || {
             picture.replace(self.picture());
@@ -70,12 +88,12 @@ impl Terminal {
     }
 
     /// Waits until all of these words are on the screen.
-    pub(super) fn shows(&self, words: &[&str]) -> String {
+    pub(crate) fn shows(&self, words: &[&str]) -> String {
         self.until(&format!("{words:?} are shown"), |picture| words.iter().all(|word| picture.contains(word)))
     }
 
     /// Sends a signal to the command.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let shell = self.tmux(&["list-panes", "-F", "#{pane_pid}"]);
         let shell = shell.trim();
         let children =
@@ -85,7 +103,7 @@ impl Terminal {
     }
 
     /// Waits until the command has ended and the terminal is restored.
-    pub(super) fn is_given_back(&self, status: i32) {
+    pub(crate) fn is_given_back(&self, status: i32) {
         let picture = self.shows(&["before", &format!("status={status}"), "icanon"]);
         assert!(!picture.contains("-icanon"), "the terminal is still raw:\n{picture}");
         assert!(!picture.contains("flowgate top"), "the screen of before is back:\n{picture}");

@@ -10,15 +10,16 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ValueHint};
 
 use super::subcommand;
+use super::word::{WORDS, Word};
 use flowgate_model::OnError;
 use flowgate_syntax::Argument;
 use flowgate_syntax::EVENT_NAMES;
 use flowgate_syntax::options::{self, COMMANDS, CommandSpec, HelpSection, OPTIONS, OptionKey, OptionSpec};
 use flowgate_syntax::protocols::{PROTOCOLS, ProtocolKey, state_names};
-use flowgate_syntax::{Command, Output, Table};
+use flowgate_syntax::{ColorChoice, Command, Output, Table};
 
-/// Values of `-o` and their effect. The last two are not in the classic program.
-pub const OUTPUTS: [(&str, &str); 10] = [
+/// Values of `-o` and their effect. The last five are not in the classic program.
+pub const OUTPUTS: [(&str, &str); 13] = [
     ("xml", "as XML"),
     ("extended", "with the layer-3 protocol"),
     ("timestamp", "with the time at which an event was seen"),
@@ -29,6 +30,9 @@ pub const OUTPUTS: [(&str, &str); 10] = [
     ("save", "as lines for -R"),
     ("json", "as JSON, one object a line"),
     ("complete", "with save: everything that can be loaded, in options of flowgate's own"),
+    ("table", "as a table for people"),
+    ("csv", "as comma-separated values, with headings"),
+    ("tsv", "as values separated by tabulators, with headings"),
 ];
 
 /// Values of `-u` and their meaning. UNREPLIED is short for `!SEEN_REPLY`.
@@ -64,7 +68,7 @@ pub(super) fn command_line(program: &str) -> clap::Command {
         command = command.arg(option_argument(spec, own));
     }
     command = command.args(protocol_arguments());
-    if own { subcommand::add_to(command) } else { command }
+    if own { subcommand::add_to(command.subcommands(WORDS.iter().map(word_command))) } else { command }
 }
 
 /// Returns the command line after the `--` of a subcommand: `-L` and `-E` with their options.
@@ -79,6 +83,26 @@ pub(super) fn listing() -> clap::Command {
         .disable_help_flag(true)
         .disable_version_flag(true)
         .args(commands.chain(options).chain(protocol_arguments()).map(alone))
+}
+
+/// Returns the command line after a word for a command.
+fn word_command(word: &'static Word) -> clap::Command {
+    let command = clap::Command::new(word.name).about(word.help).disable_help_flag(true).disable_version_flag(true);
+    let alone = |argument: Arg| argument.conflicts_with(clap::builder::Resettable::Reset);
+    let Some(classic) = word.command else {
+        let keys = [OptionKey::Netns, OptionKey::Explain, OptionKey::DryRun, OptionKey::KeepGoing, OptionKey::SetZone];
+        let options = OPTIONS.iter().filter(|spec| keys.contains(&spec.key));
+        let file = Arg::new("file").value_hint(ValueHint::FilePath).required(true);
+        return command.arg(file).args(options.map(|spec| alone(option_argument(spec, true))));
+    };
+    let table = Arg::new("table").value_parser(values(tables(classic)));
+    let protocols = takes_protocol(classic).then(protocol_arguments).unwrap_or_default();
+    command.arg(table).args(word.options().map(|spec| option_argument(spec, true)).chain(protocols).map(alone))
+}
+
+/// Returns true if a command takes the options of protocols.
+fn takes_protocol(command: Command) -> bool {
+    OPTIONS.iter().any(|spec| spec.key == OptionKey::Protocol && !excluded(command, spec))
 }
 
 /// Returns the options that are offered.
@@ -159,6 +183,7 @@ fn option_argument(spec: &OptionSpec, own: bool) -> Arg {
             let classic = OUTPUTS.get(..OUTPUTS.len() - Output::OWN_NAMES.len()).unwrap_or_default();
             argument.value_parser(described(if own { &OUTPUTS } else { classic }))
         }
+        OptionKey::Color => argument.value_parser(values(ColorChoice::NAMES.map(|(_, name)| name))),
         OptionKey::OnError => argument.value_parser(values(OnError::NAMES.map(|(name, _)| name))),
         OptionKey::LabelMap | OptionKey::Plugin => argument.value_hint(ValueHint::FilePath),
         _ => argument,

@@ -14,8 +14,9 @@ pub mod policy_command;
 pub mod subcommand;
 mod synopsis;
 pub mod usage;
+pub mod word;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, io::IsTerminal as _};
 
 pub use completions::script as completion_script;
 pub use definition::{OUTPUTS, STATUSES, tables};
@@ -24,7 +25,7 @@ pub use policy_command::PolicyCommand;
 pub use subcommand::{RunOptions, Shell, Subcommand};
 pub use synopsis::{Synopsis, synopses};
 
-use flowgate_syntax::{CommandLine, Environment, LoadFile, Parsed, ProgramName, Settings};
+use flowgate_syntax::{CommandLine, Environment, LoadFile, Output, Parsed, ProgramName, Settings};
 
 /// A parsed command line.
 #[derive(Debug, Clone)]
@@ -54,6 +55,12 @@ pub fn parse(name: &ProgramName, arguments: &[OsString], environment: &dyn Envir
     let mut arguments = arguments;
     if name.has_own_options() {
         let alone = |result| Parsed { warnings: Vec::new(), result, place: None };
+        if let Some(text) = help(arguments) {
+            return alone(Ok(Invocation::Text(text)));
+        }
+        if let Some(word) = word::find(arguments) {
+            return with_word(name, word, arguments, environment);
+        }
         if let Some(result) = subcommand::parse(name.word(), arguments) {
             return alone(result);
         }
@@ -65,6 +72,37 @@ pub fn parse(name: &ProgramName, arguments: &[OsString], environment: &dyn Envir
         }
     }
     let Parsed { warnings, result, place } = flowgate_syntax::parse(name, arguments, environment);
+    Parsed { warnings, result: result.map(Invocation::from), place }
+}
+
+/// Returns the help that a command line asks for, except that of subcommands: `-h` alone, `list -h`, `help list`,
+/// `help all`.
+fn help(arguments: &[OsString]) -> Option<String> {
+    match arguments {
+        [] => Some(usage::screen()),
+        [only] if only == "-h" || only == "--help" || only == "help" => Some(usage::screen()),
+        [first, all] if first == "help" && all == "all" => Some(usage::text("flowgate", true, None)),
+        [first, rest @ ..] if first == "help" => word::find(rest).map(word::Word::text),
+        _ => word::find(arguments).filter(|word| word.is_help(arguments)).map(word::Word::text),
+    }
+}
+
+/// Parses a classic command line that begins with a word instead of the option.
+fn with_word(
+    name: &ProgramName,
+    word: &word::Word,
+    arguments: &[OsString],
+    environment: &dyn Environment,
+) -> Parsed<Invocation> {
+    let Parsed { warnings, mut result, place } = flowgate_syntax::parse(name, &word.classic(arguments), environment);
+    if let Ok(CommandLine::Run(settings)) = &mut result
+        && word.tables
+        && settings.output.is_empty()
+        && !settings.explain
+        && std::io::stdout().is_terminal()
+    {
+        settings.output.insert(Output::TABLE);
+    }
     Parsed { warnings, result: result.map(Invocation::from), place }
 }
 
@@ -95,7 +133,9 @@ mod tests {
         }
         let own = |line| parse_as("flowgate", line).result;
         assert!(matches!(own("man"), Ok(Invocation::Subcommand(given)) if *given == Subcommand::Man));
-        assert!(matches!(own("help"), Ok(Invocation::Run(settings)) if settings.command == Command::Help));
+        let screen = usage::screen();
+        assert!(matches!(own("help"), Ok(Invocation::Text(text)) if text == screen));
+        assert!(matches!(own("help list"), Ok(Invocation::Text(text)) if text.starts_with("List the entries")));
         assert!(matches!(own("help man"), Ok(Invocation::Text(_))));
         assert!(matches!(own("man -L"), Err(CliError::Subcommand(_))));
         assert!(matches!(own("foo -L"), Err(CliError::NoSubcommand(_))));

@@ -256,14 +256,19 @@ pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
         return None;
     }
     let word = first.to_string_lossy();
-    if let Some(command) = flowgate_syntax::options::COMMANDS.iter().find(|command| command.long == word) {
+    if let Some(command) = flowgate_syntax::options::COMMANDS.iter().find(|command| command.long == word)
+        && let Some(known) = super::word::of_command(command.command)
+    {
         let (long, short) = (command.long, char::from(command.short));
         return Some(CliError::NoSubcommand(format!(
-            "there is no subcommand `{long}`; the command is --{long} or -{short}"
+            "there is no subcommand `{long}`; the command is `{}`, --{long} or -{short}",
+            known.name
         )));
     }
     let program = Program::command();
-    let names: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
+    let words = super::word::WORDS.iter().map(|word| word.name);
+    let names: Vec<&str> =
+        words.chain(program.get_subcommands().map(clap::Command::get_name)).chain(["help"]).collect();
     Some(CliError::NoSubcommand(flowgate_config::diagnostic::no_such("subcommand", &word, &names)))
 }
 
@@ -408,8 +413,9 @@ mod tests {
         let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         let wrong = |line: &str| unknown(&words(line)).expect("no subcommand").to_string();
         assert_eq!(wrong("polcy reload"), "there is no subcommand `polcy`; did you mean `policy`?");
-        assert_eq!(wrong("flush expect"), "there is no subcommand `flush`; the command is --flush or -F");
-        assert!(wrong("nothing").starts_with("there is no subcommand `nothing`; there are `completions`, "));
+        assert_eq!(wrong("lst"), "there is no subcommand `lst`; did you mean `list`?");
+        assert_eq!(wrong("dump expect"), "there is no subcommand `dump`; the command is `list`, --dump or -L");
+        assert!(wrong("nothing").starts_with("there is no subcommand `nothing`; there are `list`, `watch`, "));
         assert!(wrong("").starts_with("there is no subcommand ``; there are"));
         assert!(unknown(&words("-L")).is_none() && unknown(&[]).is_none());
         assert!(error("policy relod").to_string().contains("'reload'"), "{}", error("policy relod"));

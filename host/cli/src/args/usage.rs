@@ -11,6 +11,46 @@ const COLUMN: usize = 40;
 /// Width of a TAB.
 const TAB: usize = 8;
 
+/// Returns the help of the program under its own name on one screen, 24 lines of 80 columns.
+pub fn screen() -> String {
+    let mut text = String::new();
+    let version = env!("CARGO_PKG_VERSION");
+    line(&mut text, &format!("flowgate {version}: list, watch and change the connections that Linux tracks"));
+    line(&mut text, "");
+    for (example, help) in SCREEN_EXAMPLES {
+        let _ = writeln!(text, "  flowgate {example:<36}{help}");
+    }
+    line(&mut text, "");
+    for (heading, words) in SCREEN_WORDS {
+        let _ = writeln!(text, "{heading:<11}{words}");
+    }
+    line(&mut text, "");
+    line(&mut text, "Select with  -p tcp, -s 10.0.0.0/8, -d ADDRESS, --dport 443, -u ASSURED, -m 7 or");
+    line(&mut text, "             --where 'dport in {80, 8000..8999} and bytes > 1M'");
+    line(&mut text, "Show as      -o table | csv | tsv | json | xml | save,   --columns src,dst,bytes");
+    line(&mut text, "");
+    line(&mut text, "flowgate list -h          a command with its options, examples first");
+    line(&mut text, "flowgate help all         all options; conntrack's -L, -E, -D, ... work as well");
+    line(&mut text, "flowgate man | man -l -   the manual page");
+    text
+}
+
+const SCREEN_EXAMPLES: [(&str, &str); 6] = [
+    ("list -p tcp --dport 443", "flows to port 443"),
+    ("watch -e NEW,DESTROY", "connections as they come and go"),
+    ("top", "who is using the bandwidth"),
+    ("delete -s 192.0.2.7 --dry-run", "what would be cut off"),
+    ("list -o json | jq .", "for programs; also csv, tsv, xml"),
+    ("doctor", "why nothing is shown"),
+];
+
+const SCREEN_WORDS: [(&str, &str); 4] = [
+    ("Look:", "list, watch, get, top, count, stats"),
+    ("Change:", "create, add, update, delete, flush, load"),
+    ("Record:", "record, replay"),
+    ("Extend:", "run, plugin, policy, audit, doctor, completions, man"),
+];
+
 /// Returns the whole text for standard output.
 ///
 /// `program` is the name by which the program was called. If `own` is true, options that the classic program does not
@@ -37,6 +77,12 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
         section(&mut text, "Options that only flowgate has:", HelpSection::Flowgate);
         described(&mut text, "-o, --output json", "one JSON object per line");
         described(&mut text, "-o, --output save,complete", "lines for -R that create the same flows again");
+        described(&mut text, "-o, --output table|csv|tsv", "a table for people, or values with separators");
+        line(&mut text, "");
+        line(&mut text, "Words for commands (the first word of the command line):");
+        for word in &super::word::WORDS {
+            described(&mut text, &word.usage(), &format!("the same as {}", word.letter));
+        }
         line(&mut text, "");
         line(&mut text, "Subcommands (the first word of the command line):");
         for synopsis in super::synopses() {
@@ -44,7 +90,7 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
             let (first, rest) = synopsis.help.split_at_checked(1).unwrap_or_default();
             described(&mut text, usage, &format!("{}{rest}", first.to_ascii_lowercase()));
         }
-        described(&mut text, "help [subcommand]", "explain a subcommand; alone, show this");
+        described(&mut text, "help [word]", "explain a command or a subcommand; `help all` shows this");
     }
     line(&mut text, "");
     if own {
@@ -112,7 +158,7 @@ fn section(text: &mut String, heading: &str, section: HelpSection) {
 }
 
 /// Returns the names of an option and its placeholder: `-s, --src, --orig-src ip`.
-fn synopsis(spec: &OptionSpec) -> String {
+pub(super) fn synopsis(spec: &OptionSpec) -> String {
     let letter = spec.letter().map(|letter| format!("-{letter}"));
     let names = spec.long.iter().map(|name| format!("--{name}"));
     let all: Vec<String> = letter.into_iter().chain(names).collect();
@@ -167,6 +213,18 @@ mod tests {
         assert!(found.is_sorted());
         for own in ["--plugin", "json", "completions", "Subcommands"] {
             assert!(!text.contains(own), "{own}");
+        }
+    }
+
+    #[test]
+    fn the_first_help_fits_on_a_screen_and_names_every_word() {
+        let text = screen();
+        assert!(text.lines().count() < 24, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let subcommands = super::super::synopses();
+        let subcommands = subcommands.iter().filter_map(|synopsis| synopsis.usage.split(' ').next());
+        for word in super::super::word::WORDS.iter().map(|word| word.name).chain(subcommands) {
+            assert!(text.contains(word), "{word}");
         }
     }
 

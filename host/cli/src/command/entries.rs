@@ -4,6 +4,7 @@
 use super::{
     report::{self, CommandError, Exit},
     table::{Row, Source, Summary},
+    terminal::Progress,
 };
 use flowgate_netlink::{Stop, source};
 use flowgate_pipeline::{
@@ -89,6 +90,8 @@ impl CommandRun<'_> {
         let pipeline = loaded.pipeline::<T>(loader, sink)?;
         let mut pipeline = pipeline.with_warnings(report::warnings()).with_counters(counters.clone());
         let mut tally = Tally::default();
+        let listing = own && row.source == Source::Dump && loading == Loading::No;
+        let progress = listing.then(|| Progress::start(counters));
         let result = match source {
             Some(source) => {
                 if source.is_replay() {
@@ -103,6 +106,7 @@ impl CommandRun<'_> {
             }
             None => pipeline.run(stop, &mut tally),
         };
+        drop(progress);
         *done = CompletedActions {
             done: pipeline.done(),
             changed: pipeline.changed(),

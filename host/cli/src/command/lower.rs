@@ -3,6 +3,7 @@
 use super::{
     report::CommandError,
     table::{Row, Source},
+    terminal,
 };
 use flowgate_model::{EventGroups, OptionValue};
 use flowgate_netlink::{Deletion, DumpFilter, Namespace, Statistics};
@@ -112,7 +113,7 @@ fn acting(name: &'static str, settings: &Settings) -> StockStage {
 }
 
 fn format(row: &Row, settings: &Settings) -> Option<FormatSpec> {
-    if matches!(row.source, Source::Count | Source::Statistics) {
+    if matches!(row.source, Source::Count | Source::Statistics) && !settings.output.contains(Output::COLUMNED) {
         let name = if settings.output.contains(Output::JSON) { "json" } else { "counters" };
         return Some(FormatSpec::Stock { name, options: Vec::new(), labels: false });
     }
@@ -120,7 +121,7 @@ fn format(row: &Row, settings: &Settings) -> Option<FormatSpec> {
         // Actions are printed in this format, each as a command line.
         return Some(FormatSpec::stock("save"));
     }
-    row.format.filter(|_| !settings.quiet).map(|context| context.format(settings.output))
+    row.format.filter(|_| !settings.quiet).map(|context| context.format(settings.output, &terminal::columns(settings)))
 }
 
 /// Returns the spec of a plugin of the command line.

@@ -6,6 +6,7 @@
 //! * `entries` runs the rows that have entries, `tables` those without, `load` a load file.
 //! * [`report`] has the texts and exit statuses that scripts rely on.
 //! * `compiling` has plugins compiled in processes of their own.
+//! * `terminal` is what there is to know about the terminal: its width, if tables are coloured, progress.
 //! * `privilege_profile` determines the privileges that a command line does not need.
 //! * Each subcommand has a file of its name.
 
@@ -33,6 +34,7 @@ mod run;
 mod standard_error;
 pub mod table;
 mod tables;
+mod terminal;
 mod top;
 mod worker;
 

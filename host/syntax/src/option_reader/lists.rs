@@ -82,12 +82,9 @@ impl OptionReader<'_> {
         let output = self.parsed.output;
         let with_save =
             [Output::XML, Output::EXTENDED, Output::TIMESTAMP, Output::ID, Output::KERNEL_TIMESTAMP, Output::LABELS];
-        if output.contains(Output::JSON) {
-            for (other, name) in [(Output::XML, "xml"), (Output::SAVE, "save")] {
-                if output.contains(other) {
-                    return Err(CliError::JsonWithOther(name));
-                }
-            }
+        let own = Output::OWN_NAMES.iter().any(|(own, _)| *own != Output::COMPLETE && output.contains(*own));
+        if let Some((first, second)) = output.conflict().filter(|_| own) {
+            return Err(CliError::OutputsCombined(first, second));
         }
         if output.contains(Output::SAVE) && with_save.iter().any(|other| output.contains(*other)) {
             return Err(CliError::SaveWithOther);

@@ -11,11 +11,12 @@ use super::option_lookup::{OptionId, OptionLookup};
 use super::options::{COMMANDS, OptionKey};
 use super::parsed_options::{LabelUse, ParsedOptions};
 use super::protocols::{self, Database, Protocol, ProtocolKey, ProtocolValues};
-use super::settings::{Command, Table};
+use super::settings::{ColorChoice, Command, Output, Table};
 use super::values::{self, NumberFormat};
 use super::wrong_value::WrongValue;
 use super::{plugin, strict};
 use flowgate_base::address::ListenAddressError;
+use flowgate_model::table_column;
 
 /// Parses words, the first of which is the program's name. [`strict::check`] decides if values that `conntrack`
 /// interprets leniently are errors; but a number that `conntrack` rejects with status 1 is reported together with what
@@ -50,6 +51,13 @@ pub(crate) fn read(
         // `conntrack` has ended by then.
         reader.warnings.truncate(warnings);
         return Err(reader.rejection(rejected));
+    }
+    // Only these types have columns and headings.
+    let parsed = &mut reader.parsed;
+    if parsed.given.contains_any(&[OptionKey::Columns, OptionKey::NoHeader])
+        && Output::FORMS.iter().all(|(form, _)| !parsed.output.contains(*form))
+    {
+        parsed.output.insert(Output::TABLE);
     }
     reader.parsed.stray_words = reader.scanner.stray_words().iter().map(|word| word.to_vec()).collect();
     Ok(reader.parsed)
@@ -244,7 +252,8 @@ impl<'a> OptionReader<'a> {
             | OptionKey::Explain
             | OptionKey::Quiet
             | OptionKey::All
-            | OptionKey::KeepGoing => {}
+            | OptionKey::KeepGoing
+            | OptionKey::NoHeader => {}
             OptionKey::Labels
             | OptionKey::Helper
             | OptionKey::OriginalSequence
@@ -260,6 +269,12 @@ impl<'a> OptionReader<'a> {
                 let takes = "a zone, which is a number from 0 to 65535";
                 let wrong = WrongValue::new(None, "set-zone", value, takes.to_owned());
                 self.parsed.set_zone = zone.ok_or(wrong)?;
+            }
+            OptionKey::Columns => self.parsed.columns = Some(columns(value)?),
+            OptionKey::Color => {
+                let found = ColorChoice::NAMES.iter().find(|(_, name)| name.as_bytes() == value);
+                let takes = || "auto, always or never".to_owned();
+                self.parsed.color = found.ok_or_else(|| WrongValue::new(None, "color", value, takes()))?.0;
             }
             OptionKey::BufferMax => {
                 self.parsed.buffer_max = strict::parse_quantity(key, value, NumberFormat::BUFFER, 1)?
@@ -328,6 +343,26 @@ impl<'a> OptionReader<'a> {
 fn table(word: &[u8]) -> Result<Table, CliError> {
     let mut tables = [Table::Expect].into_iter().chain(Table::ALL);
     tables.find(|table| table.name().as_bytes().starts_with(word)).ok_or_else(|| CliError::UnknownTable(word.into()))
+}
+
+/// Checks the names of columns.
+fn columns(text: &[u8]) -> Result<String, CliError> {
+    let names = String::from_utf8_lossy(text).into_owned();
+    match names.split(',').find(|name| table_column::by_name(name).is_none()) {
+        None => Ok(names),
+        Some(wrong) => {
+            let near = table_column::names()
+                .filter(|known| wrong.len().abs_diff(known.len()) <= 1 + known.len() / 4)
+                .map(|known| (strsim::damerau_levenshtein(&wrong.to_lowercase(), known), known))
+                .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+                .min();
+            let takes = match near {
+                Some((_, near)) => format!("names of columns; did you mean `{near}`?"),
+                None => "names of columns, such as src,dport,bytes".to_owned(),
+            };
+            Err(WrongValue::new(None, "columns", wrong.as_bytes(), takes).into())
+        }
+    }
 }
 
 fn batch(text: &[u8]) -> Result<u32, CliError> {

@@ -31,7 +31,7 @@ use flowgate_runtime::{
 };
 
 /// Names of the stock formats that write flows.
-const FORMATS: [&str; 4] = ["json", "save", "text", "xml"];
+const FORMATS: [&str; 5] = ["json", "save", "table", "text", "xml"];
 
 /// The description.
 #[derive(Clone, Debug, Default)]

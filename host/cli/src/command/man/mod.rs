@@ -65,13 +65,22 @@ fn page(limits: &Limits) -> String {
     page.paragraph(sizes);
     page.paragraph(times);
     page.section("OUTPUT");
-    let [words, json] = OUTPUT;
+    let [words, json, columns] = OUTPUT;
     page.text(words);
     for (name, help) in OUTPUTS {
         page.item(&format!("*{name}*"), &sentence(help));
     }
     page.paragraph(json);
+    page.paragraph(columns);
     page.plugins(limits);
+    page.section("WORDS FOR COMMANDS");
+    page.text(
+        "The first word of the command line can stand for the option of a command; the rest is the same. *list* and \
+         *watch* print tables on a terminal, unless *-o* is given. Invoked as *conntrack*, *flowgate* has none of them.",
+    );
+    for word in &args::word::WORDS {
+        page.item(&format!("*{}*", word.usage()), &format!("*{}*: {}.", word.letter, word.help));
+    }
     page.section("SUBCOMMANDS");
     page.text("A subcommand is the first word of the command line. Invoked as *conntrack*, *flowgate* has none.");
     for synopsis in &subcommands {
@@ -80,7 +89,10 @@ fn page(limits: &Limits) -> String {
             page.continued(&format!("*{name}*: {}.", help));
         }
     }
-    page.item("*help* [<subcommand>]", "Explain a subcommand; alone, as *-h*.");
+    page.item(
+        "*help* [<word>]",
+        "Explain a command or a subcommand; *help* *all* lists all options, *help* alone is *-h*.",
+    );
     page.list("EXIT STATUS", &EXIT);
     page.paragraph("If a signal ends it, or nobody reads its output (SIGPIPE), the status is that of the signal.");
     page.list("FILES", &FILES);
@@ -390,6 +402,7 @@ mod tests {
             "SIZES AND TIMES",
             "OUTPUT",
             "PLUGINS",
+            "WORDS FOR COMMANDS",
             "SUBCOMMANDS",
             "EXIT STATUS",
             "FILES",

@@ -2,12 +2,13 @@
 
 use flowgate_syntax::options::OptionKey;
 
-pub(super) const SYNOPSIS: [&str; 5] = [
+pub(super) const SYNOPSIS: [&str; 6] = [
     "*flowgate* *-L* [<table>] [<options>] [*--plugin* <file>[*,*<name>*=*<value>...]]...",
     "*flowgate* {*-G*|*-D*|*-I*|*-A*|*-U*|*-E*} [<table>] <options>",
     "*flowgate* {*-F*|*-C*|*-S*} [<table>]",
     "*flowgate* *-R* <file>",
     "*flowgate* {*-h* [*-p* <proto>]|*-V*}",
+    "*flowgate* {*list*|*watch*|*get*|*delete*|*create*|*add*|*update*|*flush*|*count*|*stats*|*load*} ...",
 ];
 
 pub(super) const DESCRIPTION: [&str; 6] = [
@@ -46,7 +47,7 @@ pub(super) const TABLES: [(&str, &str); 4] = [
 ];
 
 /// Details that do not fit into a line of help.
-pub(super) const DETAILS: [(OptionKey, &str); 28] = [
+pub(super) const DETAILS: [(OptionKey, &str); 30] = [
     (OptionKey::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
     (
         OptionKey::Protocol,
@@ -86,9 +87,17 @@ pub(super) const DETAILS: [(OptionKey, &str); 28] = [
     (
         OptionKey::Output,
         "How to show entries: *xml*, *extended*, *timestamp*, *id*, *ktimestamp*, *labels*, *userspace*, *save*, \
-                   *json*, *complete*; see OUTPUT. Words may be abbreviated, in any case; *json* and *complete* must be \
-                   written out.",
+                   *json*, *complete*, *table*, *csv*, *tsv*; see OUTPUT. Words may be abbreviated, in any case; those \
+                   from *json* on must be written out.",
     ),
+    (
+        OptionKey::Columns,
+        "A column is a field of flows, by its place in the JSON output (*original.source_port*) or a short name: *src*, *dst*, \
+         *sport*, *dport*, *proto*, *snat*, *dnat*; an annotation of a component (*annotations.*<KEY>); or one that joins \
+         several fields: *from*, *to*, *reply.from*, *reply.to*, *nat*, *state_or_status*, *zones*, *annotations*, \
+         *namespace*.",
+    ),
+    (OptionKey::Color, "Applies to *-o* *table*. The variable NO_COLOR is that of https://no-color.org."),
     (
         OptionKey::BufferSize,
         "A larger buffer absorbs longer bursts of events. Each event takes 1,280 bytes of it, and the kernel doubles \
@@ -170,14 +179,18 @@ pub(super) const DETAILS: [(OptionKey, &str); 28] = [
     ),
 ];
 
-pub(super) const OUTPUT: [&str; 2] = [
+pub(super) const OUTPUT: [&str; 3] = [
     "Without *-o*, each entry is a line of text. Entries are written to standard output, everything else (errors, the \
      number of entries) to standard error. The words of *-o* can be combined, except that *save* goes only with \
-     *userspace* and *complete*, and *json* not with *xml* or *save*:",
+     *userspace* and *complete*, and that of *xml*, *save*, *json*, *table*, *csv* and *tsv* there can be one:",
     "JSON output is one object (RFC 8259) per entry, one object a line. A member is present if and only if the kernel \
      supplied the field; numbers with a name have it beside them (*protocol*, \
      *protocol_name*); times are nanoseconds \
      since 1970 (UTC). The members are listed in docs/JSON.md of the source.",
+    "A table has a column for each field of which any flow has a value, fitted to the width of the terminal (or of the \
+     variable COLUMNS): the least important columns are left out, texts are shortened, addresses never. Sizes are in \
+     powers of 1000. *csv* (RFC 4180) and *tsv* have the values of the JSON output in columns that do not depend on the \
+     flows; docs/OUTPUT.md of the source lists them.",
 ];
 
 pub(super) const EXIT: [(&str, &str); 3] = [
@@ -248,7 +261,7 @@ pub(super) const EXAMPLES: [(&str, &str); 16] = [
         "flowgate replay trace.pcap -- -s 192.0.2.0/24 -o json",
         "Show those of a network again, as JSON, on any machine of the same byte order and as any user.",
     ),
-    ("flowgate -h -p tcp", "A short summary of the options, with those of TCP."),
+    ("flowgate -h -p tcp", "A summary of all options, with those of TCP."),
 ];
 
 /// The section on queries, whose reference is docs/QUERY.md.

@@ -15,7 +15,7 @@ use super::{
     error::ToolError,
     suite::Case,
 };
-use flowgate_config::FormatContext;
+use flowgate_config::{ColumnOptions, FormatContext};
 use flowgate_isolation::Limits;
 use flowgate_model::{Label, UtcOffset, action, grants::Grants};
 use flowgate_pipeline::{
@@ -92,7 +92,7 @@ impl TriedPlugin {
         };
         let spec = Spec {
             stages: vec![plugin.into()],
-            format: Some(CONTEXT.format(case.output)),
+            format: Some(CONTEXT.format(case.output, &ColumnOptions::default())),
             batch: case.batch,
             ..Spec::events()
         };

@@ -120,7 +120,7 @@ fn explain(config: &Config, row: &Row, loaded: &LoadedSpec) -> Result<Explanatio
 /// Returns the loader of plugins.
 fn loader(config: &Config) -> Result<PluginLoader, CommandError> {
     let labels = config.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
-    let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
+    let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP, Output::TABLE];
     super::loader(labels, true, times.iter().any(|&time| config.output.contains(time)))
 }
 
