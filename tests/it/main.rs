@@ -9,6 +9,7 @@
 mod architecture;
 mod capabilities;
 mod columns;
+mod confirm;
 mod conformance;
 mod events;
 mod field;

@@ -53,7 +53,7 @@ const NO_TRANSLATIONS: &[&str] = &[
 /// Returns invalid values of an option.
 fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
     let lists: &[&[&str]] = match spec.key {
-        OptionKey::Id | OptionKey::Secmark | OptionKey::Batch => &[NO_NUMBERS],
+        OptionKey::Id | OptionKey::Secmark | OptionKey::Batch | OptionKey::ConfirmAbove => &[NO_NUMBERS],
         OptionKey::Timeout => &[NO_MEASURES],
         // A buffer size is at most half of INT_MAX.
         OptionKey::BufferSize | OptionKey::BufferMax => &[NO_MEASURES, &["1073741824", "1GiB", "5.5"]],

@@ -314,6 +314,7 @@ impl Parser<'_> {
             columns: parsed.columns.clone(),
             header: !given.contains(OptionKey::NoHeader),
             color: parsed.color,
+            confirm_above: parsed.confirm_above,
             events: parsed.events.unwrap_or(EventGroups::ALL),
             buffer_size: given.contains(OptionKey::BufferSize).then_some(parsed.buffer_size),
             buffer_max: if given.contains(OptionKey::BufferMax) {

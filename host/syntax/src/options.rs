@@ -129,6 +129,8 @@ pub enum OptionKey {
     NoHeader,
     /// `--color`
     Color,
+    /// `--confirm-above`
+    ConfirmAbove,
 }
 
 /// A set of options.
@@ -333,7 +335,7 @@ macro_rules! option {
 
 /// The options, in the order in which errors in them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 61] = [
+pub const OPTIONS: [OptionSpec; 62] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
@@ -456,6 +458,8 @@ pub const OPTIONS: [OptionSpec; 61] = [
         "no headings with -o table (which it implies), csv and tsv"),
     option!(Color, None, ["color"], Required, "when", "o.ooo.o.oo..oo", Flowgate,
         "colour tables: auto (the default: on a terminal, unless NO_COLOR is set), always or never"),
+    option!(ConfirmAbove, None, ["confirm-above"], Required, "number", "..oo..........", Flowgate,
+        "ask before more flows than this are deleted or changed; without a terminal to ask on, do nothing and fail"),
 ];
 
 #[cfg(test)]

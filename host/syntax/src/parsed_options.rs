@@ -160,6 +160,8 @@ pub(crate) struct ParsedOptions {
     pub columns: Option<String>,
     /// `--color`
     pub color: ColorChoice,
+    /// `--confirm-above`
+    pub confirm_above: Option<u64>,
 }
 
 impl Default for ParsedOptions {
@@ -212,6 +214,7 @@ impl Default for ParsedOptions {
             query: None,
             columns: None,
             color: ColorChoice::default(),
+            confirm_above: None,
         }
     }
 }

@@ -243,6 +243,8 @@ pub struct Settings {
     pub all_netns: bool,
     /// `--explain`: the command is explained and not executed.
     pub explain: bool,
+    /// `--confirm-above`: the number of actions that are done without a question; `None` for any.
+    pub confirm_above: Option<u64>,
     /// `--quiet`: entries that were acted on are neither shown nor counted.
     pub quiet: bool,
 }

@@ -79,6 +79,27 @@ pub fn protocols(snapshot: &Snapshot) -> String {
     sums.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// Returns a line with the total rate of the last dumps as bars, in bytes or, if flows are sorted by packets, in packets;
+/// `None` if there are fewer than two. The bars are relative to the largest of those that fit into the width.
+#[must_use]
+pub fn history(snapshot: &Snapshot, width: usize) -> Option<String> {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let packets = matches!(snapshot.sort.key, SortKey::PacketRate | SortKey::Packets);
+    let rates: Vec<f64> = snapshot.history.iter().map(|rate| if packets { rate.packets } else { rate.bytes }).collect();
+    let text = |rate: f64| if packets { format!("{} packets/s", number(rate)) } else { format!("{}/s", bytes(rate)) };
+    // The longest text is `999.9k packets/s at most`.
+    let room = width.saturating_sub("history ".len() + " 999.9k packets/s at most".len()).max(2);
+    let shown = rates.get(rates.len().saturating_sub(room)..).filter(|shown| shown.len() > 1)?;
+    let largest = shown.iter().copied().fold(0.0, f64::max);
+    let bars = shown.iter().map(|rate| {
+        let share = if largest > 0.0 { rate / largest } else { 0.0 };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 7")]
+        let eighth = (share * 7.0).round() as usize;
+        BARS.get(eighth).copied().unwrap_or('█')
+    });
+    Some(format!("history {} {} at most", bars.collect::<String>(), text(largest)))
+}
+
 /// Returns a line about a plugin.
 #[must_use]
 pub fn plugin(stage: &StageStats) -> String {

@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +26,8 @@ pub const MAX_ROWS: usize = 10_000;
 /// Maximum number of flows whose counters are remembered, at about 50 to 90 bytes each. The rate of flows beyond is
 /// unknown.
 const MAX_REMEMBERED: usize = 4 << 20;
+/// Number of dumps whose total rate is remembered.
+pub const MAX_HISTORY: usize = 120;
 /// Minimum time in nanoseconds between two dumps from which rates are computed.
 const MIN_DUMP_DISTANCE: u64 = 200_000_000;
 
@@ -103,6 +105,7 @@ pub struct Model {
     next: Vec<(bool, u64, FlowRow)>,
     finding: DumpResult,
     events: EventCounts,
+    history: VecDeque<Rate>,
     buffer: String,
 }
 
@@ -131,6 +134,7 @@ impl Model {
             next: Vec::new(),
             finding: DumpResult::default(),
             events: EventCounts::default(),
+            history: VecDeque::new(),
             buffer: String::new(),
         }
     }
@@ -365,6 +369,11 @@ impl Model {
         self.rows = next.drain(..).map(|(_, key, row)| (key, row)).collect();
         self.next = next;
         self.found = mem::take(&mut self.finding);
+        // The first dump has nothing to be compared with.
+        if self.found.counted && round > 0 {
+            self.history.truncate(MAX_HISTORY - 1);
+            self.history.push_front(Sum::of_all(&self.found.sums).rate);
+        }
         self.round = self.round.wrapping_add(1);
     }
 
@@ -387,6 +396,7 @@ impl Model {
             events: self.events,
             now: if self.origin == Origin::Kernel { now() } else { self.now },
             rounds: self.round,
+            history: self.history.iter().rev().copied().collect(),
         }
     }
 }

@@ -21,6 +21,14 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// Returns the sum of several.
+    pub(crate) fn of_all(sums: &BTreeMap<u8, Self>) -> Self {
+        sums.values().fold(Self::default(), |mut total, sum| {
+            total.add(sum);
+            total
+        })
+    }
+
     /// Adds another sum.
     pub fn add(&mut self, other: &Self) {
         self.flows += other.flows;
@@ -69,15 +77,14 @@ pub struct Snapshot {
     pub now: u64,
     /// Number of dumps so far.
     pub rounds: u32,
+    /// The total rates of the last dumps, the oldest first; empty without accounting and for recordings.
+    pub history: Vec<Rate>,
 }
 
 impl Snapshot {
     /// Returns the sum over all protocols.
     #[must_use]
     pub fn total(&self) -> Sum {
-        self.sums.values().fold(Sum::default(), |mut total, sum| {
-            total.add(sum);
-            total
-        })
+        Sum::of_all(&self.sums)
     }
 }

@@ -68,6 +68,33 @@ fn rates_are_differences_between_dumps() {
 }
 
 #[test]
+fn the_total_rate_has_a_history() {
+    let counted = |bytes: u64| [entry(1, Some((bytes, bytes / 100))), entry(2, Some((0, 0)))];
+    let mut shared = model(SortKey::Rate, &[(0.0, &counted(0)), (1.0, &counted(1000))]);
+    assert_eq!(frame::history(&shared.lock().snapshot(), 80), None);
+    for (seconds, bytes) in [(2.0, 1500), (3.0, 1500), (4.0, 5500)] {
+        dump(&mut shared, seconds, &counted(bytes));
+    }
+    let snapshot = shared.lock().snapshot();
+    let rates: Vec<f64> = snapshot.history.iter().map(|rate| rate.bytes).collect();
+    assert_eq!(rates, [1000.0, 500.0, 0.0, 4000.0]);
+    assert_eq!(frame::history(&snapshot, 80).unwrap(), "history ▃▂▁█ 4.0 kB/s at most");
+    // The latest ones fit a narrow screen.
+    assert_eq!(frame::history(&snapshot, 36).unwrap(), "history ▂▁█ 4.0 kB/s at most");
+    assert_eq!(frame::history(&snapshot, 0).unwrap(), "history ▁█ 4.0 kB/s at most");
+    let by_packets = Snapshot { sort: sort(SortKey::PacketRate), ..snapshot };
+    assert_eq!(frame::history(&by_packets, 80).unwrap(), "history ▃▂▁█ 40 packets/s at most");
+    // No more than the last ones are kept, and none without accounting.
+    for round in 5..500 {
+        dump(&mut shared, f64::from(round), &counted(5500));
+    }
+    let history = shared.lock().snapshot().history;
+    assert!(history.len() == crate::model::MAX_HISTORY && history.iter().all(|rate| rate.bytes == 0.0));
+    let uncounted = model(SortKey::Age, &[(0.0, &[entry(1, None)]), (1.0, &[entry(1, None)])]);
+    assert!(uncounted.lock().snapshot().history.is_empty());
+}
+
+#[test]
 fn a_flow_that_began_between_dumps_has_a_rate_at_once() {
     let mut shared = model(SortKey::Rate, &[(0.0, &[])]);
     take(&mut shared, 0.5, &[event_row(event::NEW, 7, None)]);

@@ -30,13 +30,14 @@ pub struct ScreenInfo {
 }
 
 /// Returns the lines above the table.
-fn head(snapshot: &Snapshot, ui: &Ui, around: &ScreenInfo) -> Vec<String> {
+fn head(snapshot: &Snapshot, ui: &Ui, around: &ScreenInfo, width: usize) -> Vec<String> {
     let paused = if ui.paused.is_some() { " [paused]" } else { "" };
     let mut lines = vec![format!("flowgate top {}{paused}: {}", around.title, frame::summary(snapshot))];
     let protocols = frame::protocols(snapshot);
     if !protocols.is_empty() {
         lines.push(protocols);
     }
+    lines.extend(frame::history(snapshot, width));
     lines.extend(around.stages.iter().map(frame::plugin));
     if snapshot.accounting == Some(false) && ui.origin == Origin::Kernel {
         lines.push(frame::NO_ACCOUNTING.into());
@@ -69,7 +70,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &mut Ui, around: &Sc
     if area.is_empty() {
         return;
     }
-    let head = head(snapshot, ui, around);
+    let head = head(snapshot, ui, around, area.width.into());
     // The table has three lines before the header has its second one.
     let room = usize::from(area.height.saturating_sub(4)).max(1);
     let height = u16::try_from(head.len().min(room)).unwrap_or(u16::MAX);

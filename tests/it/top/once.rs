@@ -38,6 +38,14 @@ fn a_frame_is_text() {
         assert_eq!(ports(&filtered), ["7003"], "{filtered}");
         let selected = run(&flowgate(), "top --once --interval 300ms -- -p udp --sport 7005").text();
         assert_eq!((ports(&selected), selected.starts_with("1 flow,")), (vec!["7005"], true), "{selected}");
+        let top = |condition: &str| {
+            flowgate().run(&["top", "--once", "--interval", "300ms", "--sort", "bytes", "--where", condition])
+        };
+        let asked = top("sport in {7001..7003} and packets > 10").text();
+        assert_eq!((ports(&asked), asked.starts_with("2 flows,")), (vec!["7001", "7003"], true), "{asked}");
+        let wrong = top("sport == 10.0.0.1");
+        assert!(wrong.status == 2 && wrong.stdout.is_empty(), "{}", wrong.text());
+        assert!(wrong.errors().contains("^"), "{}", wrong.errors());
     });
 }
 

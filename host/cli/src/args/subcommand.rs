@@ -94,7 +94,8 @@ pub enum Subcommand {
         after_help = "Dumps the table at every interval and shows events in between; or plays a recording. Flows pass \
         through the pipeline of -L, with its selectors and plugins. The key ? explains the keys.\n\n\
         Bytes and packets are counted where accounting is on: sysctl -w net.netfilter.nf_conntrack_acct=1.\n\n\
-        Examples:\n  flowgate top\n  flowgate top --sort bytes -- -p tcp -s 10.0.0.0/8\n  \
+        Examples:\n  flowgate top\n  flowgate top --where 'proto == tcp and not dst in 10.0.0.0/8'\n  \
+        flowgate top --sort bytes -- -p tcp -s 10.0.0.0/8\n  \
         flowgate top -- --plugin heavy_tcp.wasm\n  flowgate top trace.pcap --speed real\n  \
         flowgate top --once -o json | jq .rows"
     )]
@@ -114,6 +115,9 @@ pub enum Subcommand {
         /// Show only flows whose addresses, ports, protocol, state and mark contain these words
         #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, value_hint = clap::ValueHint::Other)]
         filter: String,
+        /// Show only flows that satisfy this condition, as --where of -L: 'dport in {80, 443} and bytes > 1M'
+        #[arg(long = "where", value_name = "EXPRESSION", value_hint = clap::ValueHint::Other)]
+        condition: Option<String>,
         /// Print one frame as text and exit: after two dumps, an interval apart, or at the end of the recording
         #[arg(long)]
         once: bool,
@@ -235,7 +239,7 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
     }
     let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
     Some(match Program::try_parse_from(words) {
-        Ok(program) => Ok(Invocation::Subcommand(Box::new(program.subcommand))),
+        Ok(program) => Ok(Invocation::Subcommand(Box::new(program.subcommand.with_condition()))),
         Err(error) => {
             let text = error.render().to_string();
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -247,6 +251,18 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
             }
         }
     })
+}
+
+impl Subcommand {
+    /// Adds the condition of `top` to the selectors after `--`, which it is one of.
+    fn with_condition(mut self) -> Self {
+        if let Self::Top { condition, command, .. } = &mut self
+            && let Some(condition) = condition.take()
+        {
+            command.splice(0..0, ["--where".into(), condition.into()]);
+        }
+        self
+    }
 }
 
 /// Returns the error of a command line that begins with a word but not with a subcommand; `None` for any other.
@@ -446,8 +462,8 @@ mod tests {
         let doctor = "doctor [--netns NAME|PID|PATH] [--json] [--output text|json]";
         let usages: Vec<_> = synopses[1..5].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size SIZE] [--duration TIME] [-- COMMAND...]";
-        let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--once] [--output FORM] \
-            [--rows N] [--speed SPEED] [-- COMMAND...]";
+        let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--where EXPRESSION] \
+            [--once] [--output FORM] [--rows N] [--speed SPEED] [-- COMMAND...]";
         assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", top, doctor]);
         assert_eq!(synopses[5].usage, "man");
         let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats] [--metrics ADDR]";

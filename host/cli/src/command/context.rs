@@ -4,7 +4,7 @@ use std::{ffi::OsString, io, rc::Rc, sync::Once};
 
 use super::{
     command_line::print_syntax_error,
-    compiling, completions, doctor,
+    compiling, completions, confirm, doctor,
     entries::{CommandRun, CompletedActions, Loading},
     lower, man, plugin, policy, record, replay,
     report::{self, CommandError, Exit},
@@ -55,6 +55,12 @@ impl Context<'_> {
             .ok_or_else(|| CommandError::NotAvailable(long_name(settings.command)))?;
         if settings.explain {
             return self.explain(row, settings, None, loading);
+        }
+        if let Some(limit) = settings.confirm_above.filter(|_| !settings.dry_run) {
+            let (loader, namespace) = (self.loader(settings)?, self.namespace(settings)?);
+            if let Some(exit) = confirm::ask(row, settings, limit, (&loader, namespace), self.stop)? {
+                return Ok(exit);
+            }
         }
         let spec = lower::command(row, settings, self.namespace(settings)?)?;
         match &spec.source {
@@ -172,7 +178,7 @@ impl Context<'_> {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)
             }
-            Subcommand::Top { file, interval, sort, reverse, filter, once, output, rows, speed, command } => {
+            Subcommand::Top { file, interval, sort, reverse, filter, once, output, rows, speed, command, .. } => {
                 let options = top::TopOptions {
                     file: file.as_deref(),
                     interval: *interval,

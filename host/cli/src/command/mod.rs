@@ -13,6 +13,7 @@
 mod command_line;
 mod compiling;
 mod completions;
+mod confirm;
 mod context;
 mod doctor;
 mod entries;

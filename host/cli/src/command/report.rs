@@ -171,6 +171,16 @@ pub enum CommandError {
         /// Number of mistakes.
         mistakes: usize,
     },
+    /// More actions than `--confirm-above` allows, and nobody to ask.
+    #[error(
+        "there are {actions} flows, more than --confirm-above {limit}, and no terminal to ask on; nothing was done"
+    )]
+    Unconfirmed {
+        /// Number of actions that would be done.
+        actions: u64,
+        /// The value of the option.
+        limit: u64,
+    },
     /// The reader of the output is gone.
     #[error("broken pipe")]
     BrokenPipe,

@@ -271,6 +271,13 @@ impl<'a> OptionReader<'a> {
                 self.parsed.set_zone = zone.ok_or(wrong)?;
             }
             OptionKey::Columns => self.parsed.columns = Some(columns(value)?),
+            OptionKey::ConfirmAbove => {
+                let digits =
+                    std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let number = digits.and_then(|text| text.parse::<u32>().ok());
+                let wrong = || WrongValue::new(None, "confirm-above", value, "a number of flows".to_owned());
+                self.parsed.confirm_above = Some(number.ok_or_else(wrong)?.into());
+            }
             OptionKey::Color => {
                 let found = ColorChoice::NAMES.iter().find(|(_, name)| name.as_bytes() == value);
                 let takes = || "auto, always or never".to_owned();
@@ -357,10 +364,10 @@ fn columns(text: &[u8]) -> Result<String, CliError> {
                 .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
                 .min();
             let takes = match near {
-                Some((_, near)) => format!("names of columns; did you mean `{near}`?"),
-                None => "names of columns, such as src,dport,bytes".to_owned(),
+                Some((_, near)) => format!("names of columns, and there is none `{wrong}`; did you mean `{near}`?"),
+                None => format!("names of columns such as src,dport,bytes, and there is none `{wrong}`"),
             };
-            Err(WrongValue::new(None, "columns", wrong.as_bytes(), takes).into())
+            Err(WrongValue::new(None, "columns", text, takes).into())
         }
     }
 }

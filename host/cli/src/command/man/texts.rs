@@ -47,7 +47,7 @@ pub(super) const TABLES: [(&str, &str); 4] = [
 ];
 
 /// Details that do not fit into a line of help.
-pub(super) const DETAILS: [(OptionKey, &str); 30] = [
+pub(super) const DETAILS: [(OptionKey, &str); 31] = [
     (OptionKey::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
     (
         OptionKey::Protocol,
@@ -92,10 +92,10 @@ pub(super) const DETAILS: [(OptionKey, &str); 30] = [
     ),
     (
         OptionKey::Columns,
-        "A column is a field of flows, by its place in the JSON output (*original.source_port*) or a short name: *src*, *dst*, \
-         *sport*, *dport*, *proto*, *snat*, *dnat*; an annotation of a component (*annotations.*<KEY>); or one that joins \
-         several fields: *from*, *to*, *reply.from*, *reply.to*, *nat*, *state_or_status*, *zones*, *annotations*, \
-         *namespace*.",
+        "A column is a field of flows, by its place in the JSON output (*original.source_port*) or a short name: *src*, \
+         *dst*, *sport*, *dport*, *proto*, *snat*, *dnat*; an annotation of a component (*annotations.*<KEY>); or one \
+         that joins several fields: *from*, *to*, *reply.from*, *reply.to*, *nat*, *state_or_status*, *zones*, \
+         *annotations*, *namespace*.",
     ),
     (OptionKey::Color, "Applies to *-o* *table*. The variable NO_COLOR is that of https://no-color.org."),
     (
@@ -161,6 +161,12 @@ pub(super) const DETAILS: [(OptionKey, &str); 30] = [
          *--explain*. *-F* empties the table at once, without a listing.",
     ),
     (
+        OptionKey::ConfirmAbove,
+        "The flows are counted first, as with *--dry-run*; components run once more for that. Any answer but *y* does \
+         nothing and ends with status 1, and so does a command whose standard input or standard error is no terminal. \
+         Without the option nothing is asked.",
+    ),
+    (
         OptionKey::BufferMax,
         "The buffer is doubled when it is half full, and when it has overflowed. Beyond the sysctl net.core.rmem_max it \
          grows only with CAP_NET_ADMIN in the initial user namespace.",
@@ -189,8 +195,8 @@ pub(super) const OUTPUT: [&str; 3] = [
      since 1970 (UTC). The members are listed in docs/JSON.md of the source.",
     "A table has a column for each field of which any flow has a value, fitted to the width of the terminal (or of the \
      variable COLUMNS): the least important columns are left out, texts are shortened, addresses never. Sizes are in \
-     powers of 1000. *csv* (RFC 4180) and *tsv* have the values of the JSON output in columns that do not depend on the \
-     flows; docs/OUTPUT.md of the source lists them.",
+     powers of 1000. *csv* (RFC 4180) and *tsv* have the values of the JSON output in columns that do not depend on \
+     the flows; docs/OUTPUT.md of the source lists them.",
 ];
 
 pub(super) const EXIT: [(&str, &str); 3] = [
@@ -218,7 +224,7 @@ pub(super) const FILES: [(&str, &str); 3] = [
     ),
 ];
 
-pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 6] = [
     (
         "FLOWGATE_AS",
         "*conntrack* or *flowgate*: overrides the name by which the program is invoked. Any other value is an \
@@ -230,6 +236,8 @@ pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
                         otherwise they are in ~/.cache/flowgate. A program with file capabilities ignores it.",
     ),
     ("TZ", "The time zone in which times are shown as text."),
+    ("NO_COLOR", "If not empty, tables on a terminal have no colours, unless *--color* says otherwise."),
+    ("COLUMNS", "The width to which tables on a terminal are fitted."),
     ("POSIXLY_CORRECT", "If set, options end at the first word that is not an option."),
 ];
 
