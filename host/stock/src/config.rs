@@ -6,8 +6,12 @@
 
 use wasmtime::{Config, OptLevel, ProfilingStrategy, WasmBacktraceDetails};
 
-/// Address space in bytes of each linear memory of a stock plugin: the default memory limit of a plugin.
+/// Address space in bytes into which each linear memory of a stock plugin can grow: the default memory limit of a
+/// plugin.
 pub const STOCK_MEMORY: u64 = 64 << 20;
+/// Inaccessible address space in bytes behind each: more than the constant offsets of accesses, the largest of which are
+/// addresses of static data, behind 1 MiB of stack.
+const STOCK_GUARD: u64 = 2 << 20;
 
 /// Returns the settings for all plugins.
 pub fn common() -> Config {
@@ -34,12 +38,18 @@ pub fn common() -> Config {
 }
 
 /// Returns the settings for stock plugins: memories that take little address space and are initialised without
-/// memory-mapped files. Each memory access is checked instead, which costs a listing less than 1 %.
+/// memory-mapped files.
+///
+/// Address space that is reserved for growth, and not for the memory itself, has each access compared with the current
+/// length, and what its constant offset adds caught by the guard pages. So all accesses to one structure have a single
+/// comparison: compared with a constant, each would need one of its own.
 pub fn stock() -> Config {
     let mut config = common();
-    config.memory_reservation(STOCK_MEMORY);
+    config.memory_reservation(0);
+    config.memory_reservation_for_growth(STOCK_MEMORY);
     config.memory_may_move(false);
-    config.memory_guard_size(0);
+    config.memory_guard_size(STOCK_GUARD);
+    config.guard_before_linear_memory(false);
     config.memory_init_cow(false);
     config
 }
