@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn saving_state_is_paid_for() {
-        let component = PluginComponent::stock(&PluginEngine::new(None).unwrap(), "pass").unwrap();
+        let component = PluginComponent::stock(&PluginEngine::new(None).unwrap(), "match").unwrap();
         let instance = Instance::new(&component, Limits::default()).unwrap();
         let (budget, state) = (nothing(), Arc::new(Mutex::new(State::in_memory(1000))));
         let services = Services { state: Some(state), ..Services::default() };

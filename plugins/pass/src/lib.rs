@@ -1,5 +1,4 @@
-//! Stock plugin: keeps everything and does nothing. Its cost is that of any stage; `flowgate plugin bench` compares
-//! other plugins with it.
+//! Keeps everything and does nothing. Its cost is that of any stage: tests and benchmarks load it from its file.
 
 use flowgate_sdk::{Description, FlowStage, Flows, Outcome, Plugin, Setup};
 

@@ -1,5 +1,5 @@
-//! `plugin bench`: the time that a plugin takes for each flow, compared with the stock plugin `pass`, which does
-//! nothing with the same columns.
+//! `plugin bench`: the time that a plugin takes for each flow, compared with a stock plugin that does nothing with the
+//! same columns (`pass`).
 //!
 //! Both plugins alternate batch by batch, so that other load of the machine affects both. The time of a call is that
 //! of the whole stage: lowering of the columns, the plugin, validation of its result, and its application to the batch.
@@ -89,9 +89,10 @@ pub(super) fn run(options: &BenchOptions<'_>, output: Report, sink: &mut dyn Sin
     let prepared = loader.prepare_component(Rc::new(component), &spec, Role::FlowStage, Purpose::Run)?;
     let (reads, description) = (prepared.reads(), prepared.description.clone());
     let mut plugin = Stage::new(prepared.into_instance(), reads, Grants::NONE);
+    // Without a selector, `match` keeps everything and looks at nothing.
     let pass =
-        loader.prepare_component(loader.stock("pass")?, &PluginSpec::default(), Role::FlowStage, Purpose::Run)?;
-    // `pass` gets the columns that the plugin reads, so that the difference is the plugin's own work.
+        loader.prepare_component(loader.stock("match")?, &PluginSpec::default(), Role::FlowStage, Purpose::Run)?;
+    // It gets the columns that the plugin reads, so that the difference is the plugin's own work.
     let mut pass = Stage::new(pass.into_instance(), reads, Grants::NONE);
 
     let rows = batches.first().map_or(1, |batch| batch.length.max(1));
