@@ -12,6 +12,6 @@ pub mod scope_filter;
 
 pub use listing::Listings;
 pub use output::RateLimitedSink;
-pub use queue::{Next, Queue, QueueSource, gather_time};
+pub use queue::{Gathering, Next, Queue, QueueSource};
 pub use reserve::{SpaceReservingSink, share_a_file_system};
 pub use scope_filter::ScopeFilter;

@@ -17,18 +17,58 @@ const TOGETHER: usize = 32 << 10;
 const BETWEEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(32));
 /// Interval at which an empty budget is looked at while a gap waits for it.
 const BUDGET: Duration = Duration::from_millis(20);
-/// Minimum interval between two batches of a tenant, for each tenant that shares a processor, unless much is waiting.
-/// Waking a worker and calling its plugins costs some 60 us, an event 2 us: this spends at most a tenth of the
-/// processors' time on wake-ups. The first event after a pause is delivered at once.
+/// Minimum interval between two batches of a busy tenant, for each tenant that shares a processor, unless much is
+/// waiting. Waking a worker and calling its plugins costs some 60 us, an event 2 us: this spends at most a tenth of the
+/// processors' time on wake-ups.
 const GATHER_PER_TENANT: Duration = Duration::from_micros(600);
 const GATHER_MAX: Duration = Duration::from_millis(100);
+/// One wake-up in this many more is free: it is made at once, whichever tenant it is for.
+const FREE: u128 = 4;
+/// Time for which the number of free wake-ups is counted.
+const PERIOD: Duration = Duration::from_millis(100);
 
-/// Returns the time for which messages of a tenant are collected if this many tenants share the machine.
-#[must_use]
-pub fn gather_time(tenants: usize) -> Duration {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = u32::try_from(tenants.div_ceil(processors)).unwrap_or(u32::MAX);
-    GATHER_PER_TENANT.saturating_mul(share).min(GATHER_MAX)
+/// When messages that arrive for a tenant are passed to its worker: at once as long as few workers are woken, and
+/// otherwise together with those that follow within some time. All tenants share the number of free wake-ups, so that a
+/// tenant does not wait because there are others, only because they are busy.
+#[derive(Clone, Debug)]
+pub struct Gathering {
+    /// Time for which messages are collected.
+    pub time: Duration,
+    free: Arc<Mutex<TokenBucket>>,
+}
+
+impl Gathering {
+    /// Returns the same with the time for tenants of whom this many share the machine, and the same free wake-ups.
+    #[must_use]
+    pub fn among(&self, tenants: usize) -> Self {
+        let share = u32::try_from(tenants.div_ceil(processors())).unwrap_or(u32::MAX);
+        Gathering { time: GATHER_PER_TENANT.saturating_mul(share).min(GATHER_MAX), free: self.free.clone() }
+    }
+
+    /// Has no free wake-ups: messages are collected for this time, unless none came for as long.
+    #[must_use]
+    pub fn always(time: Duration) -> Self {
+        Gathering { time, free: Arc::new(Mutex::new(TokenBucket::new(0, PERIOD))) }
+    }
+
+    /// Takes a free wake-up if there is one.
+    fn is_free(&self) -> bool {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).take(1) == 1
+    }
+}
+
+impl Default for Gathering {
+    /// For a single tenant, with free wake-ups of its own.
+    fn default() -> Self {
+        let free = PERIOD.as_nanos() * processors() as u128 / GATHER_PER_TENANT.as_nanos() / FREE;
+        let free = TokenBucket::new(u64::try_from(free).unwrap_or(u64::MAX), PERIOD);
+        Gathering { time: GATHER_PER_TENANT, free: Arc::new(Mutex::new(free)) }
+    }
+}
+
+/// Returns the number of processors that the process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// An item of the queue.
@@ -283,8 +323,8 @@ pub struct QueueSource {
     next_gap: Option<Instant>,
     /// Number of consecutive gaps.
     gaps: u32,
-    /// Time for which a few messages wait for more, and its end.
-    gather: Duration,
+    /// When a few messages wait for more, and until when they do.
+    gathering: Gathering,
     rest: Option<Instant>,
     charge: Option<Box<dyn FnMut() + Send>>,
 }
@@ -299,17 +339,23 @@ impl QueueSource {
             gap: None,
             next_gap: None,
             gaps: 0,
-            gather: GATHER_PER_TENANT,
+            gathering: Gathering::default(),
             rest: None,
             charge: None,
         }
     }
 
-    /// Sets the time for which messages are collected; see [`gather_time`].
+    /// Sets when messages wait for more.
     #[must_use]
-    pub fn gather_time(mut self, time: Duration) -> Self {
-        self.gather = time;
+    pub fn gathering(mut self, gathering: Gathering) -> Self {
+        self.gathering = gathering;
         self
+    }
+
+    /// Returns true if the next messages do not wait for more, since few workers are woken.
+    #[must_use]
+    pub fn is_prompt(&self) -> bool {
+        self.rest.is_none()
     }
 
     /// Calls this before the budget is looked at: it charges the CPU time that has been used since.
@@ -388,7 +434,7 @@ impl QueueSource {
                     datagram.fill(&bytes);
                     datagram.received = times.first().copied().unwrap_or_default();
                     datagram.times = times;
-                    self.rest = Some(Instant::now() + self.gather);
+                    self.rest = (!self.gathering.is_free()).then(|| Instant::now() + self.gathering.time);
                     return Next::Datagram;
                 }
             }
@@ -420,15 +466,15 @@ mod tests {
     }
 
     /// Returns a queue, its source, and a datagram.
-    fn source(gather: Duration) -> (Arc<Queue>, QueueSource, Datagram) {
+    fn source(gathering: Gathering) -> (Arc<Queue>, QueueSource, Datagram) {
         let queue = Arc::new(Queue::new(1 << 20));
         let budget = Arc::new(Mutex::new(TokenBucket::per_second(1 << 40)));
-        (queue.clone(), QueueSource::new(queue, budget).gather_time(gather), Datagram::new())
+        (queue.clone(), QueueSource::new(queue, budget).gathering(gathering), Datagram::new())
     }
 
     #[test]
     fn a_few_messages_wait_for_more_and_many_do_not() {
-        let (queue, mut source, mut datagram) = source(Duration::from_secs(600));
+        let (queue, mut source, mut datagram) = source(Gathering::always(Duration::from_secs(600)));
         let put = |count: usize| {
             for _ in 0..count {
                 queue.push(&[1; 64], &[1], 1);
@@ -457,8 +503,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_because_of_tenants_that_have_no_events() {
+        let gathering = Gathering::default().among(1000);
+        let (queue, mut source, mut datagram) = source(gathering.clone());
+        let mut next = || {
+            queue.push(&[1; 64], &[1], 1);
+            assert_eq!(source.try_next(&mut datagram), Next::Datagram);
+            source.is_prompt()
+        };
+        assert!((0..40).all(|_| next()), "few wake-ups are free");
+        // Others are busy.
+        let busy = (0..1_000_000).find(|_| !gathering.is_free());
+        assert!(busy.is_some() && !next(), "they share the number of free wake-ups");
+    }
+
+    #[test]
     fn gaps_are_reported_once_in_a_while() {
-        let (queue, mut source, mut datagram) = source(Duration::ZERO);
+        let (queue, mut source, mut datagram) = source(Gathering::default());
         queue.push_gap(1, Some(3));
         assert_eq!((source.try_next(&mut datagram), datagram.gap, datagram.lost), (Next::Datagram, true, Some(3)));
         queue.push_gap(2, Some(4));

@@ -31,6 +31,8 @@ pub(super) struct RemoteEvents {
     /// one was made: the first one after a pause is made at once.
     interval: Duration,
     flushed: Option<Instant>,
+    /// True if the owner has not gathered what has been received last, so that what it causes is not gathered either.
+    prompt: bool,
     /// Statistics of the plugins, in order, and when they are to be reported next; `None` if they have not changed.
     stats: Vec<Shared>,
     counters: Counters,
@@ -53,6 +55,7 @@ impl RemoteEvents {
             done: 0,
             interval,
             flushed: None,
+            prompt: false,
             stats,
             counters,
             changed: true,
@@ -69,7 +72,7 @@ impl RemoteEvents {
         } else {
             self.owner.flush();
         }
-        self.flushed = Some(Instant::now());
+        (self.flushed, self.prompt) = (Some(Instant::now()), false);
     }
 
     /// Does so if there is something to report and it is due. Returns the time until it is.
@@ -78,7 +81,7 @@ impl RemoteEvents {
             return None;
         }
         let left = self.flushed.and_then(|flushed| self.interval.checked_sub(flushed.elapsed()));
-        if self.received - self.done >= REPORT_EVERY || left.is_none_or(|left| left.is_zero()) {
+        if self.prompt || self.received - self.done >= REPORT_EVERY || left.is_none_or(|left| left.is_zero()) {
             self.flush();
             return None;
         }
@@ -121,7 +124,10 @@ impl RemoteEvents {
         let failed = |error: LinkError| SourceError::Other { errno: libc::EPIPE, error: Box::new(error) };
         datagram.clear();
         match self.events.try_receive() {
-            Ok(Some(frame)) => read(frame, datagram).map_err(|violation| failed(violation.into()))?,
+            Ok(Some(frame)) => {
+                let prompt = read(frame, datagram).map_err(|violation| failed(violation.into()))?;
+                self.prompt |= prompt;
+            }
             Ok(None) => return Ok(None),
             Err(LinkError::Ended) => return Ok(Some(false)),
             Err(error) => return Err(failed(error)),
@@ -132,12 +138,13 @@ impl RemoteEvents {
     }
 }
 
-/// Reads a frame of the stream.
-fn read(frame: Frame<'_>, datagram: &mut Datagram) -> Result<(), Violation> {
+/// Reads a frame of the stream. Returns true if it has not been gathered.
+fn read(frame: Frame<'_>, datagram: &mut Datagram) -> Result<bool, Violation> {
     let mut body: Body<'_> = frame.body;
     datagram.received = body.u64()?;
     match frame.kind {
         kind::EVENTS => {
+            let prompt = body.bool()?;
             for _ in 0..body.u16()? {
                 datagram.times.push(body.u64()?);
             }
@@ -146,12 +153,12 @@ fn read(frame: Frame<'_>, datagram: &mut Datagram) -> Result<(), Violation> {
                 datagram.process_names.push((port, name.to_vec()));
             }
             datagram.fill(body.rest());
-            Ok(())
+            Ok(prompt)
         }
         kind::GAP => {
             datagram.gap = true;
             datagram.lost = if body.bool()? { Some(body.u32()?) } else { None };
-            body.end()
+            body.end().map(|()| true)
         }
         other => Err(Violation::Kind(other)),
     }

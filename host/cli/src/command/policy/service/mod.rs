@@ -49,6 +49,7 @@ use flowgate_policy::{
     Policy,
     audit::Audit,
     control::{Isolation, OtherWorker, WorkerState},
+    delivery::Gathering,
 };
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::{Cache, Execution, PluginEngine};
@@ -71,6 +72,8 @@ pub(super) struct Service {
     execution: Execution,
     /// What holds workers, as the first one has reported.
     isolation: Arc<OnceLock<Isolation>>,
+    /// When events are gathered.
+    gathering: Gathering,
     audit: Arc<Audit>,
     states: Arc<StateStores>,
     stop: Stop,
@@ -258,6 +261,7 @@ pub(in crate::command) fn run(
         once,
         execution,
         isolation: Arc::default(),
+        gathering: Gathering::default(),
         engine,
         audit,
         counters: counters.clone(),

@@ -28,7 +28,7 @@ use flowgate_policy::{
     Policy, Tenant,
     audit::Audit,
     control::{OtherWorker, TenantState, TenantStatus, WorkerEnd, WorkerEndReport, WorkerState, WorkerStatus},
-    delivery::{Queue, gather_time},
+    delivery::Queue,
 };
 
 /// A tenant as the rest of the service sees it.
@@ -188,7 +188,7 @@ impl RunningTenant {
             tenant: tenant.clone(),
             recipient: recipient.clone(),
             budget: budget(tenant),
-            gather_time: gather_time(policy.tenants.len()),
+            gathering: service.gathering.among(policy.tenants.len()),
             offsets: offsets.clone(),
             record: record.clone(),
             isolation: service.isolation.clone(),

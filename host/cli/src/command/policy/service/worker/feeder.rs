@@ -221,7 +221,8 @@ impl Feeder {
         let times = self.datagram.times.get(messages).unwrap_or_default();
         let names = self.names(bytes, blocks)?;
         let received = times.first().copied().unwrap_or(self.datagram.received);
-        let frame = self.events.frame(kind::EVENTS).u64(received).u16(u16::try_from(times.len()).unwrap_or_default());
+        let frame = self.events.frame(kind::EVENTS).u64(received).bool(self.source.is_prompt());
+        let frame = frame.u16(u16::try_from(times.len()).unwrap_or_default());
         let frame = times.iter().fold(frame, |frame, time| frame.u64(*time));
         let frame = frame.u16(u16::try_from(names.len()).unwrap_or_default());
         let frame = names.iter().fold(frame, |frame, (port, name)| frame.u32(*port).bytes(name));
@@ -271,6 +272,7 @@ mod tests {
     use flowgate_base::TokenBucket;
     use flowgate_isolation::Channel;
     use flowgate_netlink::wire::MESSAGE_HEADER as HEADER;
+    use flowgate_policy::delivery::Gathering;
 
     use super::*;
 
@@ -312,7 +314,7 @@ mod tests {
     fn feeder(queue: Arc<Queue>, programs: ProcessNames) -> (Feeder, Channel) {
         let (events, other) = Channel::pair().unwrap();
         let budget = Arc::new(Mutex::new(TokenBucket::per_second(1 << 40)));
-        let source = QueueSource::new(queue, budget).gather_time(Duration::from_secs(600));
+        let source = QueueSource::new(queue, budget).gathering(Gathering::always(Duration::from_secs(600)));
         (Feeder::new(Link::new(events), source, Arc::new(Mutex::new(programs)), Default::default()), other)
     }
 
@@ -323,6 +325,7 @@ mod tests {
             assert_eq!(frame.kind, kind::EVENTS);
             let mut body = frame.body;
             let received = body.u64().unwrap();
+            assert!(body.bool().unwrap(), "nothing has been gathered");
             let times: Vec<u64> = (0..body.u16().unwrap()).map(|_| body.u64().unwrap()).collect();
             assert_eq!(times.first(), Some(&received));
             let names = 0..body.u16().unwrap();

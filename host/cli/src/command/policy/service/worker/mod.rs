@@ -43,7 +43,7 @@ use flowgate_policy::{
     Policy, Tenant,
     audit::Audit,
     control::{Isolation, WorkerEnd, WorkerState},
-    delivery::{Listings, RateLimitedSink, SpaceReservingSink, share_a_file_system},
+    delivery::{Gathering, Listings, RateLimitedSink, SpaceReservingSink, share_a_file_system},
     guard::{TenantGuard, UnproposedActions, ledger::Ledger},
 };
 use flowgate_runtime::{Execution, PluginEngine};
@@ -78,8 +78,8 @@ pub(super) struct Job {
     pub recipient: Arc<Recipient>,
     /// CPU time that the tenant may still use: its worker, and what this process does for it.
     pub budget: Arc<Mutex<TokenBucket>>,
-    /// Time for which events are gathered.
-    pub gather_time: Duration,
+    /// When events are gathered; shared by all tenants.
+    pub gathering: Gathering,
     /// The differences of local time from UTC.
     pub offsets: Arc<[UtcOffset]>,
     pub record: Arc<TenantRecord>,

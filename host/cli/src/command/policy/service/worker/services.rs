@@ -33,8 +33,8 @@ use flowgate_worker::{
 
 /// Warnings of a worker in ten seconds that are passed on.
 const WARNINGS: u64 = 100;
-/// Minimum interval between two reports of a worker that has no pause, as a multiple of the time for which events are
-/// gathered: each wakes this process, and costs as much as some ten events.
+/// Minimum interval between two reports of a worker whose events are gathered and that has no pause, as a multiple of
+/// the time for which they are: each wakes this process, and costs as much as some ten events.
 const REPORTS: u32 = 3;
 const REPORTS_MAX: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -128,7 +128,7 @@ impl Services {
         (setup.interpreted, setup.checked) = (job.execution.is_interpreted(), job.execution.limit.is_some());
         setup.time = u64::try_from(job.tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         setup.actions = usize::try_from(job.tenant.share.in_flight).unwrap_or(usize::MAX);
-        let interval = job.gather_time.saturating_mul(REPORTS).min(REPORTS_MAX);
+        let interval = job.gathering.time.saturating_mul(REPORTS).min(REPORTS_MAX);
         setup.interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         for (plugin, setup) in self.plugins.iter_mut().zip(&mut setup.plugins) {
             plugin.before = plugin.stats.lock().clone();

@@ -276,7 +276,7 @@ impl<'a> Session<'a> {
         let job = self.job;
         let (queue, outlet) = (&job.recipient.queue, &job.recipient.outlet);
         let meter = self.meter.clone();
-        let source = QueueSource::new(queue.clone(), job.budget.clone()).gather_time(job.gather_time).charging(
+        let source = QueueSource::new(queue.clone(), job.budget.clone()).gathering(job.gathering.clone()).charging(
             Box::new(move || {
                 meter.charge();
             }),
