@@ -18,7 +18,8 @@ mod symbols;
 mod config;
 
 /// The stock plugins: packages `flowgate-plugin-NAME` in `plugins/NAME`.
-const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json", "counters", "table"];
+const STOCK: &[&str] =
+    &["match", "aggregate", "delete", "update", "create", "text", "xml", "save", "json", "counters", "table"];
 
 /// Built beside them: tests and benchmarks load it from its file.
 const BESIDE: &str = "pass";
@@ -117,22 +118,27 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// Compiles the components; returns names and paths of the compiled code.
 fn compile(components: &[(&'static str, Vec<u8>)], out: &Path) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
-    let mut settings = config::stock();
-    // Naming the target excludes the CPU features of the building machine: the code runs on any machine of the
-    // architecture.
-    settings.target(&variable("TARGET")?)?;
-    // Stock plugins are the project's own code and have no access to secrets, so that mitigations of speculative reads
-    // across a bounds check are not needed.
-    // SAFETY: the flag chooses between two correct forms of a bounds check.
-    #[allow(unsafe_code)]
-    unsafe {
-        settings.cranelift_flag_set("enable_heap_access_spectre_mitigation", "false");
-    }
-    let engine = wasmtime::Engine::new(&settings)?;
+    let target = variable("TARGET")?;
+    let engine = |grows: bool| {
+        let mut settings = config::stock(grows);
+        // Naming the target excludes the CPU features of the building machine: the code runs on any machine of the
+        // architecture.
+        settings.target(&target)?;
+        // Stock plugins are the project's own code and have no access to secrets, so that mitigations of speculative
+        // reads across a bounds check are not needed.
+        // SAFETY: the flag chooses between two correct forms of a bounds check.
+        #[allow(unsafe_code)]
+        unsafe {
+            settings.cranelift_flag_set("enable_heap_access_spectre_mitigation", "false");
+        }
+        wasmtime::Engine::new(&settings)
+    };
+    let (fixed, growing) = (engine(false)?, engine(true)?);
     components
         .iter()
         .map(|(name, component)| {
             let compiled = out.join(format!("{name}.cwasm"));
+            let engine = if config::grows(name) { &growing } else { &fixed };
             let code = engine.precompile_component(component)?;
             let code =
                 symbols::removed(&code).ok_or("wasmtime lays compiled code out in another way than is known here")?;

@@ -13,6 +13,15 @@ pub const STOCK_MEMORY: u64 = 64 << 20;
 /// addresses of static data, behind 1 MiB of stack.
 const STOCK_GUARD: u64 = 2 << 20;
 
+/// Address space in bytes into which a memory can grow before it has to move, so that it moves rarely.
+const GROWTH: u64 = 256 << 20;
+
+/// Returns true for a stock plugin whose memory may become larger than [`STOCK_MEMORY`]: one that keeps something of
+/// each flow.
+pub fn grows(name: &str) -> bool {
+    name == "aggregate"
+}
+
 /// Returns the settings for all plugins.
 pub fn common() -> Config {
     let mut config = Config::new();
@@ -43,11 +52,13 @@ pub fn common() -> Config {
 /// Address space that is reserved for growth, and not for the memory itself, has each access compared with the current
 /// length, and what its constant offset adds caught by the guard pages. So all accesses to one structure have a single
 /// comparison: compared with a constant, each would need one of its own.
-pub fn stock() -> Config {
+///
+/// A memory that [`grows`] may move to a larger place, so that its code reads anew where it is.
+pub fn stock(grows: bool) -> Config {
     let mut config = common();
     config.memory_reservation(0);
-    config.memory_reservation_for_growth(STOCK_MEMORY);
-    config.memory_may_move(false);
+    config.memory_reservation_for_growth(if grows { GROWTH } else { STOCK_MEMORY });
+    config.memory_may_move(grows);
     config.memory_guard_size(STOCK_GUARD);
     config.guard_before_linear_memory(false);
     config.memory_init_cow(false);

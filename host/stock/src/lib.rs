@@ -2,7 +2,7 @@
 //! run in place: nothing is copied, no memory is made executable, and all processes share them.
 //!
 //! Code at one address can be loaded once, because wasmtime keeps a registry of all code of a process by address. There
-//! is therefore one engine for the images, and each is loaded at most once.
+//! are therefore engines that only run the images, and each is loaded at most once.
 #![allow(unsafe_code)]
 
 use std::{
@@ -70,17 +70,16 @@ impl Image {
     }
 }
 
-/// The engine of the images, if it has been created.
-static ENGINE: OnceLock<Engine> = OnceLock::new();
+/// The engines of the images, if they have been created: of those whose memory has a fixed place, and of those whose
+/// memory [`grows`](config::grows).
+static ENGINES: [OnceLock<Engine>; 2] = [OnceLock::new(), OnceLock::new()];
 /// Loaded components, which are kept until the process ends.
 static LOADED: Mutex<BTreeMap<&str, Component>> = Mutex::new(BTreeMap::new());
 
-/// Advances the clock of the images' engine, if there is one. If several threads advance it, a call checks its own time
+/// Advances the clock of the images' engines, if there are any. If several threads advance it, a call checks its own time
 /// more often, and ends no sooner.
 pub fn tick() {
-    if let Some(engine) = ENGINE.get() {
-        engine.increment_epoch();
-    }
+    ENGINES.iter().filter_map(OnceLock::get).for_each(Engine::increment_epoch);
 }
 
 /// Returns a stock plugin, or `None` if there is none with this name.
@@ -94,11 +93,14 @@ pub fn load(name: &str) -> wasmtime::Result<Option<Component>> {
     if let Some(component) = loaded.get(name) {
         return Ok(Some(component.clone()));
     }
-    let engine = match ENGINE.get() {
+    let grows = config::grows(name);
+    let [fixed, growing] = &ENGINES;
+    let place = if grows { growing } else { fixed };
+    let engine = match place.get() {
         Some(engine) => engine,
         None => {
-            let engine = Engine::new(&in_place())?;
-            ENGINE.get_or_init(|| engine)
+            let engine = Engine::new(&in_place(grows))?;
+            place.get_or_init(|| engine)
         }
     };
     let component = deserialize(engine, image)?;
@@ -115,9 +117,9 @@ fn deserialize(engine: &Engine, image: Image) -> wasmtime::Result<Component> {
     unsafe { Component::deserialize_raw(engine, bytes) }
 }
 
-/// Returns the configuration of the engine that runs the images. It has no compiler.
-fn in_place() -> Config {
-    let mut config = config::stock();
+/// Returns the configuration of an engine that runs images. It has no compiler.
+fn in_place(grows: bool) -> Config {
+    let mut config = config::stock(grows);
     config.enable_compiler(false);
     config.with_custom_code_memory(Some(Arc::new(InPlace)));
     config

@@ -1,5 +1,7 @@
 //! Compiles postfix programs to trees, in which comparisons of one field with constants are tests of its column.
 
+use std::convert::Infallible;
+
 use flowgate_sdk::{
     Operation, Program,
     bindings::flowgate::conntrack::{query as wit, selector},
@@ -18,25 +20,26 @@ use crate::{
 /// Maximum depth of a tree, which is evaluated recursively.
 const DEPTH: usize = 1000;
 
-/// An element of the stack, with the depth of its tree.
-enum Item {
+/// An element of the stack, with the depth of its tree; `T` is a truth value.
+enum Item<T> {
     Value(Value, usize),
-    Truth(Node, usize),
+    Truth(T, usize),
 }
 
 /// Returns the condition of a program.
 pub(crate) fn condition(program: Program) -> Result<Node, String> {
-    match run(program)? {
+    match run(program, Stack::decide)? {
         Item::Truth(node, _) => Ok(node),
         Item::Value(..) => Err("the program leaves a value and no truth value".into()),
     }
 }
 
-/// Returns the expression of a program.
+/// Returns the expression of a program. No truth value becomes a part of another value, so that nothing that computes
+/// truth values is a part of a plugin that only has expressions.
 pub(crate) fn expression(program: Program) -> Result<Value, String> {
-    match run(program)? {
+    let truths = |_: &mut Stack<Infallible>, _| Err("the program has a truth value, which is no other value".into());
+    match run(program, truths)? {
         Item::Value(value, _) => Ok(value),
-        Item::Truth(..) => Err("the program leaves a truth value and no other".into()),
     }
 }
 
@@ -50,10 +53,30 @@ pub(crate) fn field(number: u32) -> Result<Value, String> {
     }
 }
 
-fn run(program: Program) -> Result<Item, String> {
-    let mut stack = Stack::default();
+/// Performs the operations of a program; `decide` performs those on truth values.
+fn run<T>(
+    program: Program,
+    decide: impl Fn(&mut Stack<T>, Operation) -> Result<(), String>,
+) -> Result<Item<T>, String> {
+    let mut stack = Stack(Vec::new());
     for operation in program.operations {
-        stack.perform(operation)?;
+        match operation {
+            Operation::Field(number) => stack.push(field(number)?, 0)?,
+            Operation::Annotation(key) => stack.push(Value::Text(Text::Annotation(key.into_bytes())), 0)?,
+            Operation::Number(number) => stack.push(Value::Number(Number::Constant(wide(number))), 0)?,
+            Operation::Address(address) => stack.push(Value::Address(Address::Constant(bits(address))), 0)?,
+            Operation::Text(text) => stack.push(Value::Text(Text::Constant(text.into_bytes())), 0)?,
+            Operation::Arithmetic(code) => {
+                let operation = Arithmetic::of_code(code).ok_or_else(|| format!("there is no operation {code}"))?;
+                let ((right, one), (left, two)) = (stack.number()?, stack.number()?);
+                let node = Number::Arithmetic(operation, Box::new(left), Box::new(right));
+                stack.push(Value::Number(node), one.max(two) + 1)?;
+            }
+            Operation::Negate => stack.computed(Arithmetic::Subtract, 0)?,
+            // `-1 ^ x`.
+            Operation::Complement => stack.computed(Arithmetic::Xor, -1)?,
+            other => decide(&mut stack, other)?,
+        }
         if stack.0.len() > COLUMNS {
             return Err(format!("the program needs more than {COLUMNS} columns at a time"));
         }
@@ -65,36 +88,21 @@ fn run(program: Program) -> Result<Item, String> {
     }
 }
 
-#[derive(Default)]
-struct Stack(Vec<Item>);
+struct Stack<T>(Vec<Item<T>>);
 
-impl Stack {
-    fn perform(&mut self, operation: Operation) -> Result<(), String> {
+impl Stack<Node> {
+    fn decide(&mut self, operation: Operation) -> Result<(), String> {
         match operation {
-            Operation::Field(number) => self.push(field(number)?, 0),
-            Operation::Annotation(key) => self.push(Value::Text(Text::Annotation(key.into_bytes())), 0),
-            Operation::Number(number) => self.push(Value::Number(Number::Constant(wide(number))), 0),
-            Operation::Address(address) => self.push(Value::Address(Address::Constant(bits(address))), 0),
-            Operation::Text(text) => self.push(Value::Text(Text::Constant(text.into_bytes())), 0),
-            Operation::Truth(value) => self.decide(Node::truth(value), 0),
-            Operation::Arithmetic(code) => {
-                let operation = Arithmetic::of_code(code).ok_or_else(|| format!("there is no operation {code}"))?;
-                let ((right, one), (left, two)) = (self.number()?, self.number()?);
-                let node = Number::Arithmetic(operation, Box::new(left), Box::new(right));
-                self.push(Value::Number(node), one.max(two) + 1)
-            }
-            Operation::Negate => self.computed(Arithmetic::Subtract, 0),
-            // `-1 ^ x`.
-            Operation::Complement => self.computed(Arithmetic::Xor, -1),
+            Operation::Truth(value) => self.conclude(Node::truth(value), 0),
             Operation::Compare(code) => {
                 let comparison = Comparison::of_code(code).ok_or_else(|| format!("there is no comparison {code}"))?;
                 let ((right, one), (left, two)) = (self.value()?, self.value()?);
-                self.decide(compare(left, right, comparison)?, one.max(two) + 1)
+                self.conclude(compare(left, right, comparison)?, one.max(two) + 1)
             }
             Operation::NumberIn(ranges) => {
                 let (number, depth) = self.number()?;
                 let ranges = ascending(ranges.iter().map(|range| (wide(range.first), wide(range.last))))?;
-                self.decide(number_in(number, ranges), depth + 1)
+                self.conclude(number_in(number, ranges), depth + 1)
             }
             Operation::AddressIn(ranges) => {
                 let (address, depth) = match self.value()? {
@@ -102,7 +110,7 @@ impl Stack {
                     _ => return Err("an operation on addresses has something else".into()),
                 };
                 let set = AddressSet::new(ranges.iter().map(|range| (bits(range.first), bits(range.last))))?;
-                self.decide(address_in(address, set), depth + 1)
+                self.conclude(address_in(address, set), depth + 1)
             }
             Operation::TextIn(texts) => {
                 if texts.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -114,7 +122,7 @@ impl Stack {
             Operation::StartsWith(text) => self.test(TextTest::StartsWith(text.into_bytes())),
             Operation::EndsWith(text) => self.test(TextTest::EndsWith(text.into_bytes())),
             Operation::Matches(pattern) => self.test(TextTest::matches(&pattern)?),
-            Operation::Label(bit) => self.decide(Node::Label(bit), 0),
+            Operation::Label(bit) => self.conclude(Node::Label(bit), 0),
             Operation::Has => {
                 let (value, depth) = self.value()?;
                 let node = match value {
@@ -127,12 +135,12 @@ impl Stack {
                     }
                     other => Node::Has(other),
                 };
-                self.decide(node, depth + 1)
+                self.conclude(node, depth + 1)
             }
             Operation::All(count) => {
                 let nodes = self.truths(count)?;
                 let depth = nodes.iter().map(|(_, depth)| *depth).max().unwrap_or_default();
-                self.decide(join(nodes.into_iter().map(|(node, _)| node)), depth + 1)
+                self.conclude(join(nodes.into_iter().map(|(node, _)| node)), depth + 1)
             }
             Operation::Any(count) => {
                 let nodes = self.truths(count)?;
@@ -144,7 +152,7 @@ impl Stack {
                         other => any.push(other),
                     }
                 }
-                self.decide(Node::Any(any), depth + 1)
+                self.conclude(Node::Any(any), depth + 1)
             }
             Operation::Not => {
                 let (node, depth) = self.truth()?;
@@ -152,34 +160,16 @@ impl Stack {
                     Node::Not(inner) => *inner,
                     other => Node::Not(Box::new(other)),
                 };
-                self.decide(node, depth + 1)
+                self.conclude(node, depth + 1)
             }
+            // Those on other values have been performed.
+            _ => Err("an operation has no truth value".into()),
         }
     }
 
-    fn push(&mut self, value: Value, depth: usize) -> Result<(), String> {
-        self.0.push(Item::Value(value, checked(depth)?));
-        Ok(())
-    }
-
-    fn decide(&mut self, node: Node, depth: usize) -> Result<(), String> {
+    fn conclude(&mut self, node: Node, depth: usize) -> Result<(), String> {
         self.0.push(Item::Truth(node, checked(depth)?));
         Ok(())
-    }
-
-    fn value(&mut self) -> Result<(Value, usize), String> {
-        match self.0.pop() {
-            Some(Item::Value(value, depth)) => Ok((value, depth)),
-            Some(Item::Truth(..)) => Err("an operation on values has a truth value".into()),
-            None => Err("an operation lacks a value".into()),
-        }
-    }
-
-    fn number(&mut self) -> Result<(Number, usize), String> {
-        match self.value()? {
-            (Value::Number(number), depth) => Ok((number, depth)),
-            _ => Err("an operation on numbers has something else".into()),
-        }
     }
 
     fn truth(&mut self) -> Result<(Node, usize), String> {
@@ -200,19 +190,41 @@ impl Stack {
         Ok(nodes)
     }
 
-    /// Replaces a number by the result of an operation on a constant and it.
-    fn computed(&mut self, operation: Arithmetic, constant: i128) -> Result<(), String> {
-        let (number, depth) = self.number()?;
-        let node = Number::Arithmetic(operation, Box::new(Number::Constant(constant)), Box::new(number));
-        self.push(Value::Number(node), depth + 1)
-    }
-
     fn test(&mut self, test: TextTest) -> Result<(), String> {
         let (text, depth) = match self.value()? {
             (Value::Text(text), depth) => (text, depth),
             _ => return Err("an operation on texts has something else".into()),
         };
-        self.decide(Node::Text { text, test }, depth + 1)
+        self.conclude(Node::Text { text, test }, depth + 1)
+    }
+}
+
+impl<T> Stack<T> {
+    fn push(&mut self, value: Value, depth: usize) -> Result<(), String> {
+        self.0.push(Item::Value(value, checked(depth)?));
+        Ok(())
+    }
+
+    fn value(&mut self) -> Result<(Value, usize), String> {
+        match self.0.pop() {
+            Some(Item::Value(value, depth)) => Ok((value, depth)),
+            Some(Item::Truth(..)) => Err("an operation on values has a truth value".into()),
+            None => Err("an operation lacks a value".into()),
+        }
+    }
+
+    fn number(&mut self) -> Result<(Number, usize), String> {
+        match self.value()? {
+            (Value::Number(number), depth) => Ok((number, depth)),
+            _ => Err("an operation on numbers has something else".into()),
+        }
+    }
+
+    /// Replaces a number by the result of an operation on a constant and it.
+    fn computed(&mut self, operation: Arithmetic, constant: i128) -> Result<(), String> {
+        let (number, depth) = self.number()?;
+        let node = Number::Arithmetic(operation, Box::new(Number::Constant(constant)), Box::new(number));
+        self.push(Value::Number(node), depth + 1)
     }
 }
 

@@ -327,7 +327,8 @@ pub struct Cells {
 pub struct Groups {
     /// Number of rows.
     pub length: u32,
-    /// The columns: first the keys, then the measures.
+    /// The columns: first the keys, then the measures; in a window, then the rates of those measures that are numbers
+    /// of flows or sums, with `/s` behind their names.
     pub columns: Vec<Cells>,
     /// The number of columns that are keys.
     pub keys: u32,
