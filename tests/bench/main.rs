@@ -8,6 +8,7 @@
 //! the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
+mod aggregate;
 mod bare;
 mod bombs;
 mod bulk;
@@ -86,6 +87,7 @@ fn bench() -> Result<(), String> {
     let (empty, listings) = (on_an_empty_table(), cases(&settings.plugin));
     let names = empty.iter().chain(&listings).map(|case| case.name);
     let names = names.chain(starts::CASES.iter().map(|case| case.name)).chain(bulk::CASES.iter().map(|case| case.name));
+    let names = names.chain(aggregate::CASES.iter().map(|(name, _)| *name));
     settings
         .must_choose_one_of(&names.chain(queries::CASES).chain([BARE, EVENTS, TENANTS, BOMBS]).collect::<Vec<_>>())?;
 
@@ -112,6 +114,7 @@ fn bench() -> Result<(), String> {
         Ok(rows)
     })?;
     rows.extend(empty);
+    rows.extend(aggregate::run(&settings, flows, rounds));
     rows.extend(bulk::run(&settings));
     if settings.chooses(EVENTS) {
         events::run(&settings, (flows / 2).max(1), rounds.min(3));

@@ -91,6 +91,14 @@ fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
         | OptionKey::Quiet
         | OptionKey::All
         | OptionKey::KeepGoing => &[],
+        OptionKey::By => &[&["''", "nosuch", "src/33x", "src/64/64", "src,src", "src,"]],
+        OptionKey::Sum | OptionKey::Avg => &[&["''", "nosuch", "src", "sport", "bytes,bytes"]],
+        OptionKey::Min | OptionKey::Max => &[&["''", "nosuch", "src", "bytes,bytes"]],
+        OptionKey::Distinct => &[&["''", "nosuch", "src,src"]],
+        OptionKey::Sort => &[&["''", "nosuch", "-", "count,count"]],
+        OptionKey::Top | OptionKey::MaxGroups => &[&["''", "0", "-1", "x", "5x", "4294967296"]],
+        OptionKey::Every => &[&["''", "0", "x", "10", "1ms", "-1s"]],
+        OptionKey::CountFlows | OptionKey::Approximate => &[],
         OptionKey::Where => &[&[
             "''",
             "sport",

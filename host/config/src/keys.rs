@@ -117,6 +117,40 @@ const PLUGIN: &[&str] = &["plugin"];
 const BUFFERED: &[&str] = &["unix", "tcp", "syslog"];
 const ROTATED: &[&str] = &["file"];
 
+/// Keys of an aggregation.
+pub const AGGREGATE: [Key; 12] = [
+    key("by", Kind::Text, "keys: `proto,dport`, `src/24`; without any, all flows are one group"),
+    key("count", Kind::Switch, "the number of flows of each group").default("true without other measures"),
+    key("sum", Kind::Text, "sums: `bytes,packets`"),
+    key("min", Kind::Text, "smallest values"),
+    key("max", Kind::Text, "largest values"),
+    key("avg", Kind::Text, "means"),
+    key("distinct", Kind::Text, "numbers of distinct values: `dst,dport`"),
+    key(
+        "sort",
+        Kind::Text,
+        "order: `-sum(bytes),src`; measures descend and keys ascend unless `-` or `+` says otherwise",
+    )
+    .default("the first measure"),
+    key("top", Kind::Count(1, u32::MAX as u64), "number of groups that are shown at most").default("all"),
+    key("every", Kind::Time, "length of a window of events, with rates; at least 100ms")
+        .default("one result at the end"),
+    key("max-groups", Kind::Count(1, u32::MAX as u64), "number of groups that are kept at most; one more is an error")
+        .default("1000000"),
+    key("approximate", Kind::Switch, "beyond `max-groups`, find those with the largest count or sum").default("false"),
+];
+
+/// Keys of a metric.
+pub const METRIC: [Key; 6] = [
+    key("name", Kind::Text, "name: `flowgate_flow_NAME_total` is exported; small letters, digits and underscores"),
+    key("help", Kind::Text, "what the metric counts, for people"),
+    key("by", Kind::Text, "keys, which become labels: `proto,dport`, `src/24`; without any there is one series"),
+    key("count", Kind::Switch, "the number of flows").default("true without `sum`"),
+    key("sum", Kind::Text, "the sum of an expression in place of the number of flows: `bytes`"),
+    key("max-series", Kind::Count(1, 100_000), "beyond so many series, flows of other groups are added to one")
+        .default("1000"),
+];
+
 /// Keys of `limits`.
 pub const LIMITS: [Key; 10] = [
     key("memory", Kind::Size, "linear memory of one instance").default("64MiB"),
@@ -258,9 +292,21 @@ pub const SINK: [Key; 17] = [
 ];
 
 /// All sections.
-pub const SECTIONS: [Section; 4] = [
+pub const SECTIONS: [Section; 6] = [
     Section { name: "source", several: false, help: "where entries come from", keys: &SOURCE },
     Section { name: "stage", several: true, help: "a plugin that processes the entries, in this order", keys: &STAGE },
+    Section {
+        name: "aggregate",
+        several: false,
+        help: "groups of flows that are shown in place of the flows, as with the options `--by`, `--sum` and the like",
+        keys: &AGGREGATE,
+    },
+    Section {
+        name: "metric",
+        several: true,
+        help: "a number of flows, or a sum, which is counted from the start on and exported to Prometheus",
+        keys: &METRIC,
+    },
     Section { name: "format", several: false, help: "how entries are formatted", keys: &FORMAT },
     Section {
         name: "sink",

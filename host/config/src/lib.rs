@@ -9,9 +9,11 @@
 //! What cannot be checked without loading a plugin, such as the names of its options, is checked by `command/run`, with
 //! the places from here.
 
+mod aggregate;
 pub mod diagnostic;
 pub mod keys;
 mod lower;
+mod metric;
 pub mod pipeline;
 pub mod plugin;
 pub mod reader;
@@ -26,6 +28,7 @@ pub mod stock_format;
 mod tests;
 
 pub use diagnostic::{Diagnostic, Located, SourceText};
+pub use metric::MetricConfig;
 pub use pipeline::{Config, FormatConfig};
 pub use plugin::Plugin;
 pub use sinks::SinkConfig;

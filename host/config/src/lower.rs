@@ -1,13 +1,18 @@
 //! From a pipeline file to the spec of its pipeline.
 
-use super::{Config, FormatConfig, SourceConfig, SourceKind, StageConfig, StageKind, stock_format::FormatContext};
+use super::{
+    Config, FormatConfig, MetricConfig, SourceConfig, SourceKind, StageConfig, StageKind, stock_format::FormatContext,
+};
 use flowgate_model::Table;
 use flowgate_pipeline::{
     FormatSpec, Spec, StageSpec, StockStage,
+    aggregate::AggregationSpec,
     executor::Shows,
+    flow_metrics::MetricSpec,
     spec::{Dump, Events, RecordingSpec, Source, StockInput},
 };
 use flowgate_recording::RecordingKind;
+use flowgate_syntax::Aggregate;
 
 use super::plugin::option_values;
 
@@ -20,6 +25,8 @@ impl Config {
         if self.source.table != Table::Expect {
             spec.selection = self.selection.clone();
             spec.query = self.query.clone();
+            spec.aggregation = self.aggregate.clone().map(aggregation);
+            spec.metrics = self.metrics.iter().map(MetricConfig::spec).collect();
         }
         for stage in &self.stages {
             spec.shows = match &stage.kind {
@@ -64,6 +71,18 @@ impl Config {
                 all_namespaces: false,
             }),
         }
+    }
+}
+
+fn aggregation(aggregate: Aggregate) -> AggregationSpec {
+    let Aggregate { aggregation, every, text } = aggregate;
+    AggregationSpec { aggregation, every, text: Some(text) }
+}
+
+impl MetricConfig {
+    fn spec(&self) -> MetricSpec {
+        let MetricConfig { name, help, aggregate, max_series } = self.clone();
+        MetricSpec { name, help, aggregation: aggregation(aggregate), max_series }
     }
 }
 

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     diagnostic::{Diagnostic, Located, SourceText, list, no_such},
     keys::SECTIONS,
+    metric::MetricConfig,
     plugin::Plugin,
     reader::{Fields, Reader},
     sinks::SinkConfig,
@@ -16,7 +17,7 @@ use super::{
 };
 use flowgate_model::{Selection, table_column};
 use flowgate_query::Query;
-use flowgate_syntax::{Command, LabelMap, Output, Settings};
+use flowgate_syntax::{Aggregate, Command, LabelMap, Output, Settings};
 
 /// A pipeline file.
 #[derive(Clone, Debug)]
@@ -33,6 +34,10 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// The flows that are selected.
     pub selection: Selection,
+    /// The groups that are shown in place of them.
+    pub aggregate: Option<Aggregate>,
+    /// The metrics of the flows that come out of the last stage.
+    pub metrics: Vec<MetricConfig>,
     /// The condition that they satisfy in addition.
     pub query: Option<Query>,
     /// The family of a dump (AF_INET 2, AF_INET6 10); `None` for both.
@@ -118,17 +123,52 @@ impl Config {
         }
         let source = reader.source();
         let stages = reader.stages(source.as_ref());
-        let (format, batch) = reader.format();
+        let has = |name: &str| reader.sections.contains_key(name);
+        let (groups, shows) = (has("aggregate"), has("format"));
+        // Metrics are output enough.
+        let metrics_alone = has("metric") && !groups && !shows && !has("sink");
+        let (mut format, batch) = reader.format();
+        if groups && !shows {
+            format = FormatConfig::Stock { name: "json".into(), show: Vec::new(), columns: ColumnOptions::default() };
+        } else if metrics_alone {
+            format = FormatConfig::None;
+        }
+        let aggregate = reader.aggregate(source.as_ref(), &format);
+        let sections = reader.metrics(source.as_ref());
         let sinks = reader.sinks();
         let mut diagnostics = reader.diagnostics;
         diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         let Some(source) = source else { return (None, diagnostics) };
         let output = output(&format);
         let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
-        match source.selector.parse((command, source.table), output, &text) {
-            Ok(Settings { selection, query, family, label_map, .. }) => {
-                let config =
-                    Config { text, source, stages, format, sinks, selection, query, family, output, label_map, batch };
+        match source.selector.parse((command, source.table), output, aggregate.as_ref(), &text) {
+            Ok(Settings { selection, query, aggregate, family, mut label_map, .. }) => {
+                let mut metrics = Vec::new();
+                for section in sections {
+                    match section.parse(command, &text) {
+                        Ok((metric, labels)) => {
+                            metrics.push(metric);
+                            label_map = label_map.or(labels);
+                        }
+                        Err((offset, error)) => diagnostics.push(text.diagnostic(offset, error)),
+                    }
+                }
+                diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+                let config = Config {
+                    text,
+                    source,
+                    stages,
+                    aggregate,
+                    metrics,
+                    format,
+                    sinks,
+                    selection,
+                    query,
+                    family,
+                    output,
+                    label_map,
+                    batch,
+                };
                 (Some(config), diagnostics)
             }
             Err((offset, error)) => {

@@ -7,6 +7,7 @@ use flowgate_syntax::{
 };
 
 use super::{
+    aggregate::AggregateConfig,
     diagnostic::{Located, SourceText},
     reader::Fields,
 };
@@ -35,12 +36,20 @@ impl Selector {
         &self,
         (command, table): (Command, Table),
         output: Output,
+        aggregate: Option<&AggregateConfig>,
         file: &SourceText,
     ) -> Result<Settings, (usize, String)> {
         let condition = self.condition.as_ref().map(|condition| condition.value.as_str());
         let environment = &SystemEnvironment;
-        fragment::parse_selector(command, table, &self.select.value, condition, output, environment).map_err(|error| {
+        let options = aggregate.map(|aggregate| aggregate.options.clone());
+        let selector = fragment::SelectorText { options: &self.select.value, condition, aggregation: options };
+        fragment::parse_selector(command, table, selector, output, environment).map_err(|error| {
             match (error, &self.condition) {
+                (FragmentError::Cli(CliError::Aggregation(key, error)), _) => {
+                    let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                    let offset = aggregate.map_or(self.select.offset, |aggregate| aggregate.place(key));
+                    (offset, format!("`{key}`: {}{hint}", error.message))
+                }
                 (FragmentError::Cli(CliError::Where(error)), Some(condition)) if error.text == condition.value => {
                     // The place in the text, if it stands in the file as it is, behind one quotation mark or three.
                     let stands = |quotes: &usize| {

@@ -80,7 +80,7 @@ impl Reader<'_> {
                     Some(SourceKind::Events) => Command::Events,
                     _ => Command::List,
                 };
-                match Selector::of(fields).parse((command, Table::Conntrack), Output::default(), self.text) {
+                match Selector::of(fields).parse((command, Table::Conntrack), Output::default(), None, self.text) {
                     Ok(settings) => StageKind::Match(Box::new(settings.selection), settings.query.map(Box::new)),
                     Err((offset, error)) => {
                         self.wrong(offset, error);

@@ -24,7 +24,10 @@ const START: &str = "[source]\nkind = 'dump'\n";
 /// Files without their first two lines, each with the mistake that is found in it, without the file's name.
 const MISTAKES: &[(&str, &str)] = &[
     ("[sorce]", "3:2: there is no section `sorce`; did you mean `source`?"),
-    ("[pipeline]\nx = 1", "3:2: there is no section `pipeline`; there are `source`, `stage`, `format` and `sink`"),
+    (
+        "[pipeline]\nx = 1",
+        "3:2: there is no section `pipeline`; there are `source`, `stage`, `aggregate`, `metric`, `format` and `sink`",
+    ),
     ("selct = '-p tcp'", "3:1: there is no key of `source` `selct`; did you mean `select`?"),
     (
         "colour = 1",
@@ -111,6 +114,27 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("[[stage]]\nplugin = 'x'\noptions-file = { a = 'none' }", "5:22: cannot read dir/none: No such file or directory"),
     ("[[stage]]\nplugin = 'x'\nname = \"a\\nb\"", "5:8: `name` takes a text of printable characters"),
+    ("[aggregate]\nby = 'sorce'", "4:6: `by`: there is no field `sorce`; did you mean `source`?"),
+    (
+        "[aggregate]\ncount = true\nsort = 'bytes'",
+        "5:8: `sort`: `bytes` is neither a key nor a measure; add it as a measure: --sum bytes; there are count",
+    ),
+    ("[aggregate]\nevery = '1s'", "4:1: `every` is for events; a dump has one result"),
+    ("[aggregate]\n[format]\nkind = 'xml'", "3:2: groups have no format `xml`; use `table`, `csv`, `tsv` or `json`"),
+    ("table = 'expect'\n[aggregate]\nby = 'src'", "4:2: expectations are not grouped; the table is `conntrack`"),
+    ("[[metric]]\nby = 'src'", "3:1: a metric needs a `name`"),
+    ("[[metric]]\nname = 'A'", "4:8: `name` takes small letters, digits and underscores, as in `bytes_by_port`"),
+    ("[[metric]]\nname = 'a'\n[[metric]]\nname = 'a'", "6:8: there is a metric `a` already"),
+    (
+        "[[metric]]\nname = 'a'\nsum = 'bytes'\ncount = true",
+        "6:1: a metric has either `count` or `sum`; write another one for the other",
+    ),
+    ("[[metric]]\nname = 'a'\ncount = false", "5:1: a metric without `count` needs a `sum`"),
+    (
+        "[[metric]]\nname = 'a'\nsum = 'bytes,packets'",
+        "5:7: `sum` takes one expression; write another metric for another one",
+    ),
+    ("[[metric]]\nname = 'a'\nby = 'mark&1,mark|1'", "5:6: `by`: two keys have the label `mark_1`"),
     (
         "[format]\nkind = 'yaml'",
         "4:8: there is no kind `yaml`; there are `text`, `xml`, `save`, `json`, `table`, `csv`, `tsv` and `none`",

@@ -14,6 +14,7 @@ use flowgate_model::result;
 use flowgate_netlink::SocketMemory;
 use flowgate_pipeline::{
     counters::{Counters, Counts},
+    flow_metrics::FlowMetric,
     stats::{Board, Health, StageStats},
 };
 
@@ -89,6 +90,8 @@ pub(super) const HEALTHS: [Health; 3] = [Health::Running, Health::BackingOff, He
 
 const ACTIONS: (&str, &str) = ("stage_actions", "Actions that the stage asked for, by what became of them");
 const HEALTH: (&str, &str) = ("stage_health", "1 for the state that the stage is in, 0 for the others");
+/// How the names of metrics of flows begin; no other name does.
+const FLOW: &str = "flow";
 const BUILD: (&str, &str) = ("build_info", "1, with the version as a label");
 
 fn seconds(nanoseconds: u64) -> f64 {
@@ -150,8 +153,20 @@ impl Collector for PipelineCollector {
                 StageSeries::new(labels, stage)
             })
             .collect();
-        stages(&mut encoder, &shown)
+        stages(&mut encoder, &shown)?;
+        self.board.metrics().iter().try_for_each(|metric| of_flows(&mut encoder, metric))
     }
+}
+
+/// Exports a metric of flows.
+fn of_flows(encoder: &mut DescriptorEncoder<'_>, metric: &FlowMetric) -> Result<(), fmt::Error> {
+    let name = format!("{FLOW}_{}", metric.name());
+    let mut family = encoder.encode_descriptor(&name, metric.help(), None, MetricType::Counter)?;
+    for (values, value) in metric.read() {
+        let labels: Vec<(&str, String)> = metric.labels().iter().map(String::as_str).zip(values).collect();
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 /// Exports the version.

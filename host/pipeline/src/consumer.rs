@@ -2,7 +2,10 @@
 
 use flowgate_base::TokenBucket;
 use flowgate_base::clock::thread_time;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{entries::Entries, format::Format, run::RunError, sink::Sink};
 
@@ -22,6 +25,23 @@ pub trait Consumer<T> {
     /// # Errors
     /// [`RunError`] if the pipeline cannot continue.
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError>;
+
+    /// Says that the rows are those of a live stream, which also goes on while nothing comes; called after `begin`.
+    fn follow_clock(&mut self) {}
+
+    /// Returns the time until [`tick`](Self::tick) has to be called although no rows come; `None` if it need not.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Called between batches, and when [`patience`](Self::patience) is over.
+    ///
+    /// # Errors
+    /// [`RunError`] if the pipeline cannot continue.
+    fn tick(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let _ = sink;
+        Ok(())
+    }
 
     /// Handles a flush of the source ([`flowgate_netlink::source::Datagram::flush`]); all rows before it have been
     /// taken.
@@ -85,6 +105,18 @@ impl<T> Consumer<T> for Charged<'_, T> {
 
     fn pause(&mut self) {
         self.consumer.pause();
+    }
+
+    fn follow_clock(&mut self) {
+        self.consumer.follow_clock();
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.consumer.patience()
+    }
+
+    fn tick(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        self.consumer.tick(sink)
     }
 
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {

@@ -12,15 +12,18 @@
 //!   running, [`stats`] has its statistics, [`histogram`] counts the durations of calls.
 //! * [`executor`] performs the actions that a stage requests and is [granted](flowgate_model::grants); it is the only
 //!   part with authority over the kernel's table.
-//! * [`consumer`] takes the rows at the end: [`mod@format`] renders them, [`sink`] writes the bytes.
+//! * [`consumer`] takes the rows at the end: [`mod@format`] renders them, [`aggregate`] groups them before,
+//!   [`flow_metrics`] counts them, [`sink`] writes the bytes.
 //! * [`counters`] count received messages; [`resync`] makes up for lost events.
 
+pub mod aggregate;
 pub mod consumer;
 mod context;
 pub mod counters;
 pub mod entries;
 pub mod executor;
 pub mod explain;
+pub mod flow_metrics;
 pub mod format;
 pub mod histogram;
 pub mod kernel;

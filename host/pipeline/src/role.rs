@@ -15,6 +15,10 @@ pub enum Role {
     ExpectationFormat,
     /// A format of statistics.
     StatisticsFormat,
+    /// A plugin that groups flows.
+    Aggregator,
+    /// A format of groups of flows.
+    GroupsFormat,
 }
 
 impl Role {
@@ -27,6 +31,8 @@ impl Role {
             Role::FlowFormat => can.flow_format,
             Role::ExpectationFormat => can.expectation_format,
             Role::StatisticsFormat => can.statistics_format,
+            Role::Aggregator => can.flow_aggregate,
+            Role::GroupsFormat => can.groups_format,
         }
     }
 
@@ -39,6 +45,8 @@ impl Role {
             Role::FlowFormat => "flow-format",
             Role::ExpectationFormat => "expectation-format",
             Role::StatisticsFormat => "statistics-format",
+            Role::Aggregator => "flow-aggregate",
+            Role::GroupsFormat => "groups-format",
         }
     }
 }

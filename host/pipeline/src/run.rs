@@ -304,6 +304,9 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.begin()?;
         let mut batch = T::default();
         if context.events() {
+            if let Some(consumer) = self.consumer.as_mut().filter(|_| context.when_idle()) {
+                consumer.follow_clock();
+            }
             self.start_clock();
             self.resync(true)?;
             self.look_back(Some(Reason::Start))?;
@@ -406,6 +409,9 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         }
         if let Some(Err(error)) = self.resync.as_mut().map(Resync::retry) {
             self.warnings.line(&cannot_resync(&error));
+        }
+        if let Some(consumer) = &mut self.consumer {
+            consumer.tick(self.sink)?;
         }
         self.settle()
     }

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::histogram::Histogram;
+use super::{flow_metrics::FlowMetric, histogram::Histogram};
 use flowgate_model::result;
 
 /// Number of kinds of results of actions.
@@ -183,9 +183,13 @@ impl From<StageStats> for StageReport {
     }
 }
 
-/// The statistics of the stages of a running pipeline, shared with their readers.
+/// The statistics of the stages of a running pipeline, and its metrics of flows, shared with their readers.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Vec<Shared>>>, Arc<AtomicU64>);
+pub struct Board {
+    stages: Arc<Mutex<Vec<Shared>>>,
+    patience: Arc<AtomicU64>,
+    metrics: Arc<Mutex<Vec<Arc<FlowMetric>>>>,
+}
 
 /// The statistics of a stage, shared between the stage and the board.
 #[derive(Clone, Debug, Default)]
@@ -201,24 +205,35 @@ impl Shared {
 impl Board {
     /// Sets the time that the pipeline needs to end after a signal.
     pub fn end_within(&self, time: Duration) {
-        self.1.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.patience.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Returns the time that the pipeline needs to end after a signal; 0 if it was not set.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        Duration::from_millis(self.1.load(Ordering::Relaxed))
+        Duration::from_millis(self.patience.load(Ordering::Relaxed))
     }
 
     /// Adds a stage.
     pub fn add(&self, stage: Shared) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
+    }
+
+    /// Adds a metric of flows.
+    pub fn add_metric(&self, metric: Arc<FlowMetric>) {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).push(metric);
+    }
+
+    /// Returns the metrics of flows.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Arc<FlowMetric>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the current statistics of all stages.
     #[must_use]
     pub fn stages(&self) -> Vec<StageStats> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|stage| stage.lock().clone()).collect()
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|stage| stage.lock().clone()).collect()
     }
 
     /// Returns the statistics as text, some lines for each stage; empty without stages.

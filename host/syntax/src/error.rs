@@ -232,6 +232,16 @@ pub enum CliError {
     WhereText(RawArg),
     /// `--where` twice.
     WhereTwice,
+    /// Invalid value of an option that asks for groups.
+    Aggregation(&'static str, Box<QueryError>),
+    /// A value of an option that is not UTF-8.
+    NoUtf8(RawArg, &'static str),
+    /// An option that can be given once only.
+    GivenTwice(&'static str),
+    /// `--columns` with options that ask for groups.
+    ColumnsOfGroups,
+    /// An output that groups do not have.
+    GroupsAs(&'static str),
     /// Invalid value of `--grant`; holds the reason.
     Grant(String),
     /// Invalid value of `--on-error`.
@@ -281,7 +291,7 @@ impl CliError {
 
     /// Returns true if the line [`HINT`] follows the message.
     pub fn has_hint(&self) -> bool {
-        self.status() == 2 && !self.is_text() && !matches!(self, Self::Where(_))
+        self.status() == 2 && !self.is_text() && !matches!(self, Self::Where(_) | Self::Aggregation(..))
     }
 
     /// Returns true if the message is printed alone, with neither banner nor hint: it is several lines long.
@@ -450,6 +460,18 @@ impl CliError {
             Self::Where(error) => {
                 let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
                 text!("--where: ", error.message.as_str(), hint.as_str())
+            }
+            Self::Aggregation(option, error) => {
+                let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                text!("--", *option, ": ", error.message.as_str(), hint.as_str())
+            }
+            Self::NoUtf8(word, option) => text!("'", word, "' with --", *option, " option is not UTF-8"),
+            Self::GivenTwice(option) => text!("--", *option, " is given twice; join both lists by a comma in one"),
+            Self::ColumnsOfGroups => {
+                text!("--columns is of flows; groups have the columns of --by and of the measures")
+            }
+            Self::GroupsAs(output) => {
+                text!("groups of flows have no output `", *output, "'; use -o table, csv, tsv or json")
             }
             Self::WhereText(word) => text!("'", word, "' with --where option is not UTF-8"),
             Self::WhereTwice => text!("--where is given twice; join both conditions by `and' in one"),

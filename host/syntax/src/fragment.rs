@@ -6,6 +6,7 @@ use flowgate_base::text::clean;
 
 use super::{
     CliError, Parser,
+    aggregation::AggregationOptions,
     environment::Environment,
     load_file, option_reader,
     options::{OPTIONS, OptionKey, OptionSpec},
@@ -63,25 +64,40 @@ const SETTING: [OptionKey; 6] = [
 const SETTERS: &str = "the options that say what flows are given: --mark, --timeout, --status, --label-add, --label-del, \
                        and -p with --state";
 
-/// Returns the settings of a listing, or of events, of a table with these selecting options, this condition as for
-/// `--where`, and this output.
+/// What is selected, as written.
+#[derive(Clone, Debug, Default)]
+pub struct SelectorText<'a> {
+    /// Selecting options.
+    pub options: &'a str,
+    /// A condition as for `--where`.
+    pub condition: Option<&'a str>,
+    /// The groups that are shown in place of what is selected.
+    pub aggregation: Option<AggregationOptions>,
+}
+
+/// Returns the settings of a listing, or of events, of a table with this selection and this output.
 ///
 /// # Errors
 /// See [`FragmentError`].
 pub fn parse_selector(
     command: Command,
     table: Table,
-    text: &str,
-    query: Option<&str>,
+    selector: SelectorText<'_>,
     output: Output,
     environment: &dyn Environment,
 ) -> Result<Settings, FragmentError> {
+    let SelectorText { options: text, condition, aggregation } = selector;
     let mut parsed = match table {
         Table::Expect => read(text, |spec| spec.key == OptionKey::Family, FAMILY, environment)?,
         _ => read(text, OptionSpec::selects, SELECTORS, environment)?,
     };
     parsed.output = output;
-    if let Some(query) = query {
+    if let Some(aggregation) = aggregation {
+        parsed.aggregation = aggregation;
+        // All of them are options of the same commands.
+        parsed.given.insert(OptionKey::By);
+    }
+    if let Some(query) = condition {
         if parsed.query.replace(query.to_owned()).is_some() {
             return Err(CliError::WhereTwice.into());
         }
@@ -170,7 +186,8 @@ mod tests {
     use crate::environment::tests::FakeEnvironment;
 
     fn select(table: Table, text: &str) -> Result<Settings, String> {
-        parse_selector(Command::List, table, text, None, Output::default(), &FakeEnvironment::default())
+        let selector = SelectorText { options: text, ..SelectorText::default() };
+        parse_selector(Command::List, table, selector, Output::default(), &FakeEnvironment::default())
             .map_err(|error| error.to_string())
     }
 

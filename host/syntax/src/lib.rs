@@ -6,6 +6,7 @@
 //! strictly (`strict`). Subcommands are not part of the language. The name is a [`ProgramName`], which is made once and
 //! passed down.
 
+pub mod aggregation;
 mod environment;
 mod error;
 mod expectation;
@@ -36,7 +37,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use flowgate_query::Query;
+use query::ParsedQuery;
 
+pub use aggregation::{Aggregate, AggregationOptions};
 pub use environment::{Environment, SystemEnvironment};
 pub use error::{CliError, HINT, RawArg};
 pub use getopt::Argument;
@@ -170,6 +173,8 @@ struct Names {
     labels: [LabelSet; 3],
     /// `--where`
     query: Option<Query>,
+    /// `--by` and the like
+    aggregate: Option<Aggregate>,
 }
 
 struct Parser<'a> {
@@ -261,8 +266,8 @@ impl Parser<'_> {
     /// Looks up the names of a command line, and parses its condition.
     fn names(&mut self, parsed: &ParsedOptions) -> Result<Names, CliError> {
         let (map, labels) = self.labels(parsed)?;
-        let (query, query_map) = query::parse(parsed, self.environment, self.warnings)?;
-        Ok(Names { map: map.or(query_map), labels, query })
+        let ParsedQuery { query, aggregate, map: query_map } = query::parse(parsed, self.environment, self.warnings)?;
+        Ok(Names { map: map.or(query_map), labels, query, aggregate })
     }
 
     /// Returns the label map, if an option needs it, and the sets of labels to match, to add and to remove.
@@ -291,7 +296,7 @@ impl Parser<'_> {
         &self,
         parsed: &ParsedOptions,
         (command, table): (Command, Table),
-        Names { map: label_map, mut labels, query }: Names,
+        Names { map: label_map, mut labels, query, aggregate }: Names,
     ) -> Box<Settings> {
         let given = parsed.given;
         let family = default_family(parsed.family, command, table);
@@ -308,9 +313,10 @@ impl Parser<'_> {
             family,
             selection: selection::build(parsed, command, table, family, matched),
             query,
+            aggregate,
             template,
             expectation,
-            output: parsed.output,
+            output: output_of(parsed),
             columns: parsed.columns.clone(),
             header: !given.contains(OptionKey::NoHeader),
             color: parsed.color,
@@ -355,6 +361,16 @@ fn label_change(parsed: &ParsedOptions, [_, added, deleted]: [LabelSet; 3]) -> L
     } else {
         LabelChange::Remove(deleted)
     }
+}
+
+/// Returns the output types: groups are shown in a table if nothing else is asked for.
+fn output_of(parsed: &ParsedOptions) -> Output {
+    let mut output = parsed.output;
+    let has_form = Output::FORMS.iter().any(|(form, _)| output.contains(*form));
+    if parsed.given.contains_any(&options::AGGREGATING) && !has_form {
+        output.insert(Output::TABLE);
+    }
+    output
 }
 
 /// Returns the family of the request. Commands on all flows apply to both families unless one is given; the others

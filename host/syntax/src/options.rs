@@ -131,6 +131,30 @@ pub enum OptionKey {
     Color,
     /// `--confirm-above`
     ConfirmAbove,
+    /// `--by`
+    By,
+    /// `--count`
+    CountFlows,
+    /// `--sum`
+    Sum,
+    /// `--min`
+    Min,
+    /// `--max`
+    Max,
+    /// `--avg`
+    Avg,
+    /// `--distinct`
+    Distinct,
+    /// `--sort`
+    Sort,
+    /// `--top`
+    Top,
+    /// `--every`
+    Every,
+    /// `--max-groups`
+    MaxGroups,
+    /// `--approximate`
+    Approximate,
 }
 
 /// A set of options.
@@ -227,6 +251,22 @@ impl OptionSpec {
         self.short.filter(u8::is_ascii_lowercase).map(char::from)
     }
 }
+
+/// The options that ask for groups of flows.
+pub const AGGREGATING: [OptionKey; 12] = [
+    OptionKey::By,
+    OptionKey::CountFlows,
+    OptionKey::Sum,
+    OptionKey::Min,
+    OptionKey::Max,
+    OptionKey::Avg,
+    OptionKey::Distinct,
+    OptionKey::Sort,
+    OptionKey::Top,
+    OptionKey::Every,
+    OptionKey::MaxGroups,
+    OptionKey::Approximate,
+];
 
 /// Returns the column of `legality` for a command on a table: L, I A, U, D, G, F, E, h, V C S, then for expectations L,
 /// I, D G, E, F C S.
@@ -335,7 +375,7 @@ macro_rules! option {
 
 /// The options, in the order in which errors in them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 62] = [
+pub const OPTIONS: [OptionSpec; 74] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
@@ -460,6 +500,30 @@ pub const OPTIONS: [OptionSpec; 62] = [
         "colour tables: auto (the default: on a terminal, unless NO_COLOR is set), always or never"),
     option!(ConfirmAbove, None, ["confirm-above"], Required, "number", "..oo..........", Flowgate,
         "ask before more flows than this are deleted or changed; without a terminal to ask on, do nothing and fail"),
+    option!(By, None, ["by"], Required, "key[,...]", "o.....o.......", Flowgate,
+        "show groups of flows in place of flows, by these keys: proto,dport, src/24 or src/24/64 (flowgate(1), QUERIES)"),
+    option!(CountFlows, None, ["count"], None, "", "o.....o.......", Flowgate,
+        "of each group, the number of flows; the default"),
+    option!(Sum, None, ["sum"], Required, "expression[,...]", "o.....o.......", Flowgate,
+        "of each group, sums: bytes,packets"),
+    option!(Min, None, ["min"], Required, "expression[,...]", "o.....o.......", Flowgate,
+        "of each group, smallest values"),
+    option!(Max, None, ["max"], Required, "expression[,...]", "o.....o.......", Flowgate,
+        "of each group, largest values"),
+    option!(Avg, None, ["avg"], Required, "expression[,...]", "o.....o.......", Flowgate,
+        "of each group, means"),
+    option!(Distinct, None, ["distinct"], Required, "expression[,...]", "o.....o.......", Flowgate,
+        "of each group, numbers of distinct values: dst,dport"),
+    option!(Sort, None, ["sort"], Required, "[-|+]column[,...]", "o.....o.......", Flowgate,
+        "order of groups; measures descend and keys ascend unless - or + says otherwise"),
+    option!(Top, None, ["top"], Required, "number", "o.....o.......", Flowgate,
+        "show at most so many groups"),
+    option!(Every, None, ["every"], Required, "time", "......o.......", Flowgate,
+        "show groups every so often, with rates: 10s"),
+    option!(MaxGroups, None, ["max-groups"], Required, "number", "o.....o.......", Flowgate,
+        "keep at most so many groups, 1000000 if not given; one more is an error"),
+    option!(Approximate, None, ["approximate"], None, "", "o.....o.......", Flowgate,
+        "beyond --max-groups, find the groups with the largest count or sum, each with its error"),
 ];
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::aggregation::AggregationOptions;
 use super::error::{CliError, RawArg};
 use super::extra_fields::ExtraFields;
 use super::options::KeySet;
@@ -162,6 +163,8 @@ pub(crate) struct ParsedOptions {
     pub color: ColorChoice,
     /// `--confirm-above`
     pub confirm_above: Option<u64>,
+    /// `--by` and the like
+    pub aggregation: AggregationOptions,
 }
 
 impl Default for ParsedOptions {
@@ -215,6 +218,7 @@ impl Default for ParsedOptions {
             columns: None,
             color: ColorChoice::default(),
             confirm_above: None,
+            aggregation: AggregationOptions::default(),
         }
     }
 }

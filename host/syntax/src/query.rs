@@ -2,29 +2,46 @@
 
 use std::cell::OnceCell;
 
+use flowgate_model::Aggregation;
 use flowgate_query::{Context, Query, protocols, services};
 
 use super::{
+    aggregation::Aggregate,
     environment::Environment,
     error::CliError,
     labels::{DEFAULT_LABEL_MAP, LabelMap},
+    options::AGGREGATING,
     parsed_options::ParsedOptions,
 };
 
 const SERVICES: &str = "/etc/services";
 const PROTOCOLS: &str = "/etc/protocols";
 
-/// Returns the condition of a command line, and the label map if it uses labels and the file can be read; otherwise a
-/// warning is added.
+/// What a command line asks for in the query language.
+#[derive(Debug, Default)]
+pub(crate) struct ParsedQuery {
+    /// The condition.
+    pub query: Option<Query>,
+    /// The groups.
+    pub aggregate: Option<Aggregate>,
+    /// The names of labels, if they are used and could be read.
+    pub map: Option<LabelMap>,
+}
+
+/// Returns the condition of a command line, the groups that it asks for, and the label map if they use labels and the
+/// file can be read; otherwise a warning is added.
 ///
 /// # Errors
-/// [`CliError::Where`] if it is not a condition.
+/// [`CliError::Where`] if it is not a condition, [`CliError::Aggregation`] if there are no such groups.
 pub(crate) fn parse(
     parsed: &ParsedOptions,
     environment: &dyn Environment,
     warnings: &mut Vec<String>,
-) -> Result<(Option<Query>, Option<LabelMap>), CliError> {
-    let Some(text) = &parsed.query else { return Ok((None, None)) };
+) -> Result<ParsedQuery, CliError> {
+    let aggregates = parsed.given.contains_any(&AGGREGATING);
+    if parsed.query.is_none() && !aggregates {
+        return Ok(ParsedQuery::default());
+    }
     let map = OnceCell::new();
     let path = parsed.label_map.as_deref().unwrap_or(DEFAULT_LABEL_MAP.as_bytes());
     let labels = |name: &str| {
@@ -41,9 +58,18 @@ pub(crate) fn parse(
         services: &|name| known_services.get_or_init(|| services::of_file(&text_of(SERVICES))).get(name).copied(),
         protocols: &|name| known_protocols.get_or_init(|| protocols::of_file(&text_of(PROTOCOLS))).get(name).copied(),
     };
-    let query = Query::parse(text, &context).map_err(|error| CliError::Where(Box::new(error)))?;
-    // The stage prints the names of labels where it compares their list.
-    if query.program.reads & flowgate_model::field::LABELS != 0 {
+    let query = parsed.query.as_ref().map(|text| Query::parse(text, &context)).transpose();
+    let query = query.map_err(|error| CliError::Where(Box::new(error)))?;
+    let aggregate = aggregates.then(|| parsed.aggregation.parse(&context)).transpose();
+    let aggregate = aggregate.map_err(|(option, error)| CliError::Aggregation(option, Box::new(error)))?;
+    let of_aggregate = aggregate.iter().flat_map(|aggregate| {
+        let Aggregation { keys, measures, .. } = &aggregate.aggregation;
+        let measures = measures.iter().filter_map(|measure| measure.program.as_ref());
+        keys.iter().map(|key| &key.program).chain(measures)
+    });
+    let mut programs = query.iter().map(|query| &query.program).chain(of_aggregate);
+    // The plugins print the names of labels where they use their list.
+    if programs.any(|program| program.reads & flowgate_model::field::LABELS != 0) {
         map.get_or_init(|| LabelMap::load(environment, path));
     }
     let map = match map.into_inner() {
@@ -54,5 +80,5 @@ pub(crate) fn parse(
         }
         None => None,
     };
-    Ok((Some(query), map))
+    Ok(ParsedQuery { query, aggregate, map })
 }

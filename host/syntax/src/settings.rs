@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::labels::LabelMap;
+use super::{aggregation::Aggregate, labels::LabelMap};
 use flowgate_base::address::ListenAddress;
 use flowgate_model::{Expectations, Flows, OptionValue, Selection};
 use flowgate_model::{OnError, grants::Grants};
@@ -192,6 +192,8 @@ pub struct Settings {
     pub selection: Selection,
     /// `--where`: a condition that flows must satisfy in addition.
     pub query: Option<Query>,
+    /// `--by` and the like: groups that are shown in place of flows.
+    pub aggregate: Option<Aggregate>,
     /// A table of one row for -I, -A, -G and -U; empty for the other commands.
     ///
     /// -I, -A: the flow to create, with both tuples; NAT in `rare.nat`. -G: the original tuple to look up (none if only

@@ -84,6 +84,15 @@ fn check_combinations(parsed: &ParsedOptions, command: Command, table: Table) ->
     if parsed.own_name && given.contains(OptionKey::Zero) && matches!(table, Table::Dying | Table::Unconfirmed) {
         return Err(CliError::Illegal("zero"));
     }
+    if given.contains_any(&options::AGGREGATING) {
+        let other = Output::NAMES.iter().chain(&[(Output::COMPLETE, "complete")]);
+        if let Some((_, name)) = other.into_iter().find(|(other, _)| parsed.output.contains(*other)) {
+            return Err(CliError::GroupsAs(name));
+        }
+        if given.contains(OptionKey::Columns) {
+            return Err(CliError::ColumnsOfGroups);
+        }
+    }
     if command == Command::List && given.contains(OptionKey::Zero) && given.contains(OptionKey::DryRun) {
         return Err(CliError::DryZero);
     }

@@ -1,20 +1,21 @@
 //! Results of aggregations: one object for each group.
 
-use flowgate_sdk::{Cells, Groups, Page, event, family, protocol, query::kind, state};
+use flowgate_sdk::{Cells, Groups, Page, event, family, protocol, query::kind};
 
 use crate::value::{close, plain};
 
 /// Returns a result as text.
 pub(crate) fn render(groups: &Groups) -> Vec<u8> {
     let mut page = Page::default();
+    let names: Vec<Option<String>> = groups.columns.iter().map(|column| name_of(column, groups)).collect();
     for row in 0..groups.length as usize {
         page.text(b"{\"type\":\"group\",");
         if groups.until != 0 {
             plain(&mut page, b"since", groups.since);
             plain(&mut page, b"until", groups.until);
         }
-        for column in &groups.columns {
-            member(&mut page, column, row);
+        for (column, name) in groups.columns.iter().zip(&names) {
+            member(&mut page, column, name.as_deref(), row);
         }
         if let Some(&error) = groups.errors.get(row) {
             plain(&mut page, b"errors", error);
@@ -25,8 +26,16 @@ pub(crate) fn render(groups: &Groups) -> Vec<u8> {
     page.into_bytes()
 }
 
+/// Returns the member for names of values, if they have names and no column is called so. (States have none: which
+/// protocol they are of is not known.)
+fn name_of(column: &Cells, groups: &Groups) -> Option<String> {
+    let name = format!("{}_name", column.name);
+    let named = matches!(column.kind, kind::PROTOCOL | kind::FAMILY | kind::EVENT);
+    (named && groups.columns.iter().all(|other| other.name != name)).then_some(name)
+}
+
 /// Writes the value of a key or measure, and the name of a value that has one; nothing for an absent one.
-fn member(page: &mut Page, column: &Cells, row: usize) {
+fn member(page: &mut Page, column: &Cells, of_names: Option<&str>, row: usize) {
     if !column.has.is_empty() && column.has.get(row) != Some(&1) {
         return;
     }
@@ -57,7 +66,6 @@ fn member(page: &mut Page, column: &Cells, row: usize) {
     let name = u8::try_from(bits).ok().and_then(|number| match column.kind {
         kind::PROTOCOL => protocol::name(number),
         kind::FAMILY => family::name(number),
-        kind::STATE => state::name(protocol::TCP, number),
         kind::EVENT => Some(match number {
             event::NEW => "new",
             event::UPDATE => "update",
@@ -67,8 +75,8 @@ fn member(page: &mut Page, column: &Cells, row: usize) {
         }),
         _ => None,
     });
-    if let Some(name) = name {
-        page.json([&column.name, "_name"].concat().as_bytes());
+    if let (Some(name), Some(member)) = (name, of_names) {
+        page.json(member.as_bytes());
         page.byte(b':');
         page.json(name.as_bytes());
         page.byte(b',');

@@ -141,6 +141,39 @@ fn events_are_counted_and_promtool_is_content() {
 }
 
 #[test]
+fn flows_are_counted_by_keys_and_the_number_of_series_has_a_bound() {
+    Namespace::run(|namespace| {
+        let file = namespace.directory().join("metrics.toml");
+        let text = "[source]\nkind = 'events'\nevents = ['new']\n\
+                    [[metric]]\nname = 'opened'\nhelp = 'Flows that have begun'\nby = 'proto,dst/24'\n\
+                    [[metric]]\nname = 'marks'\nby = 'sport'\nsum = 'mark & 0xff'\nmax-series = 2\n";
+        std::fs::write(&file, text).expect("a file in a temporary directory");
+        let listening = Listening::start(&["run", file.to_str().expect("UTF-8"), "--metrics", "127.0.0.1:0"]);
+        for (port, mark) in [(1, 5), (2, 7), (3, 11), (4, 13), (1, 2)] {
+            let line = format!("-t 600 -p udp -s 10.0.0.{mark} -d 10.1.0.1 --sport {port} --dport 53 -m {mark}");
+            entries::insert(namespace, &line);
+        }
+        entries::insert(namespace, "-t 600 -p 200 -s 10.0.0.1 -d 10.1.2.1");
+        let all = "flowgate_flow_opened_total{proto=\"200\",dst_24=\"10.1.2.0/24\"}";
+        until("all have been counted", || listening.scrape().contains(all));
+        let text = listening.scrape();
+        assert_eq!(value(&text, all), 1.0);
+        assert_eq!(value(&text, "flowgate_flow_opened_total{proto=\"udp\",dst_24=\"10.1.0.0/24\"}"), 5.0);
+        // Which two came first depends on how many events the first second had.
+        let series: Vec<&str> = text.lines().filter(|line| line.starts_with("flowgate_flow_marks_total{")).collect();
+        let sum: f64 = series.iter().map(|line| line.split(' ').nth(1).expect("a value").parse::<f64>().unwrap()).sum();
+        assert_eq!((series.len(), sum), (3, 38.0), "{series:?}");
+        assert!(value(&text, "flowgate_flow_marks_total{sport=\"other\"}") > 0.0, "{series:?}");
+        assert!(text.contains("# HELP flowgate_flow_opened_total Flows that have begun\n"), "{text}");
+        assert!(text.contains("# HELP flowgate_flow_marks_total marks\n"), "{text}");
+        let judged = Program::new("promtool").run_with(&["check", "metrics"], text.as_bytes());
+        assert_eq!((judged.status, judged.text() + &judged.errors()), (0, String::new()), "{text}");
+        let end = listening.end();
+        assert_eq!((end.status, end.text()), (0, String::new()), "{}", end.errors());
+    });
+}
+
+#[test]
 fn only_metrics_are_served() {
     Namespace::run(|_| {
         let listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0"]);

@@ -3,6 +3,7 @@
 //! Needs root, and what `make setup` installs.
 
 mod actions;
+mod aggregates;
 mod conditions;
 mod duckdb;
 mod generate;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use flowgate_test_support::{Background, flowgate, words};
 
 /// Makes tests run one at a time, because the limit on entries belongs to the whole host.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -150,6 +150,10 @@ pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) ->
     if settings.quiet {
         return Exit::Success;
     }
+    if let (Some(_), Summary::Shown(_, nothing)) = (&settings.aggregate, row.summary) {
+        report::banner(&format!("{shown} flow entries have been grouped."));
+        return Exit::of(shown, nothing, row.source == Source::Events);
+    }
     summarize(row, done, shown)
 }
 

@@ -260,6 +260,7 @@ fn of_commands(messages: &mut Messages) {
         PluginQuote (word()) 1,
         PluginText (word()) 1,
         WhereText (word()) 1,
+        NoUtf8 (word(), "x") 1,
         Grant (text()) 1,
         OnErrorValue (word()) 1,
         Metrics (text()) 1,

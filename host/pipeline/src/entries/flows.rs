@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{Batch, Entries, NO_ANNOTATIONS, NO_ROW, RowOf};
 use crate::{
+    aggregate,
     merge::{self, Reduced},
     outcome::{RecordedOutcomes, StageOutcome},
     resync::Resync,
@@ -55,6 +56,10 @@ impl Entries for Flows {
 
     fn kinds(&self) -> &[u8] {
         self.events.as_ref().map(|events| events.kind.as_slice()).unwrap_or_default()
+    }
+
+    fn time(&self) -> u64 {
+        self.time
     }
 
     fn stamp(&mut self, time: u64) {
@@ -259,6 +264,10 @@ impl Entries for Flows {
         // An action is printed, not the event with which the flow arrived.
         planned.events = None;
         planned
+    }
+
+    fn aggregate(&mut self, instance: &mut Instance, reads: u64, hidden: &mut Flows) -> Result<(), PluginError> {
+        aggregate::add(self, instance, reads, hidden)
     }
 
     fn begin_format(instance: &mut Instance) -> Result<Vec<u8>, PluginError> {

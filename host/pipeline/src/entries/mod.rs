@@ -64,6 +64,11 @@ pub trait Entries: Default + Clone + Sync {
     /// Returns the kind of event of each row ([`event`](flowgate_model::event)); empty if the rows are no events.
     fn kinds(&self) -> &[u8];
 
+    /// Returns the wall clock of the batch, in nanoseconds since 1970; 0 for entries that have none.
+    fn time(&self) -> u64 {
+        0
+    }
+
     /// Sets the wall clock of the batch, in nanoseconds since 1970.
     fn stamp(&mut self, time: u64);
 
@@ -249,6 +254,17 @@ pub trait Entries: Default + Clone + Sync {
     /// Returns a batch of one row that says which entry an action is about and what it would set, for dry runs.
     #[must_use]
     fn planned(kind: u8, target: Option<RowOf<'_, Self>>, values: Option<RowOf<'_, Self>>) -> Self;
+
+    // Aggregations.
+
+    /// Adds the rows to the groups of a plugin, which sees the fields `reads`; the others are kept in `hidden`
+    /// meanwhile. Only flows are grouped.
+    ///
+    /// # Errors
+    /// The plugin failed, or there are more groups than are kept.
+    fn aggregate(&mut self, _instance: &mut Instance, _reads: u64, _hidden: &mut Flows) -> Result<(), PluginError> {
+        Ok(())
+    }
 
     // Formats.
 

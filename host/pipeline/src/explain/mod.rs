@@ -40,6 +40,12 @@ pub struct Explanation {
     pub stages: Vec<PluginExplanation>,
     /// The requests for actions; `None` if there are none.
     pub actions: Option<String>,
+    /// The plugin that groups flows; `None` if flows are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aggregation: Option<PluginExplanation>,
+    /// The plugins that group flows for metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<PluginExplanation>,
     /// The format; `None` if nothing is shown.
     pub format: Option<PluginExplanation>,
     /// Maximum number of entries that plugins get at once.
@@ -230,6 +236,8 @@ impl Explanation {
             selector: selector.collect(),
             stages: loaded.stage_plugins.iter().map(plugin).collect(),
             actions: actions(spec),
+            aggregation: loaded.aggregator_plugin.as_ref().map(plugin),
+            metrics: loaded.metric_plugins.iter().map(plugin).collect(),
             format: loaded.format_plugin.as_ref().map(plugin),
             batch: spec.batch,
             sinks: spec.sinks.iter().map(|sink| explain_sink(sink, spec.is_live())).collect(),

@@ -31,6 +31,8 @@ impl Explanation {
         });
         section(&mut text, "stages", if self.stages.is_empty() { vec!["none".into()] } else { stages.collect() });
         section(&mut text, "actions", self.actions.clone());
+        section(&mut text, "groups", self.aggregation.iter().flat_map(PluginExplanation::lines));
+        section(&mut text, "metrics", self.metrics.iter().flat_map(PluginExplanation::lines));
         let format = self.format.as_ref().map_or_else(|| vec!["nothing is shown".into()], PluginExplanation::lines);
         section(&mut text, "format", format);
         if matches!(self.source.kind, "dump" | "events" | "recording") {

@@ -6,8 +6,11 @@ pub use execute::SpecError;
 
 use crate::{
     Pipeline, RunError, Spec,
+    aggregate::{AggregationSpec, Aggregator},
+    consumer::Consumer,
     entries::Entries,
     executor::{Executor, Plan},
+    flow_metrics::{FlowMetric, Meter, Metered},
     format::Format,
     loader::{LoadPluginError, LoadedPlugin, PluginLoader, PluginProblems, Purpose, Role},
     problems::Problems,
@@ -15,8 +18,11 @@ use crate::{
     spec::{FormatSpec, OnRefusal, Source, StageSpec, StockInput, StockStage},
     stage::Stage,
 };
+use std::sync::Arc;
+
 use flowgate_model::{Counts, OptionValue, Selection, field};
 use flowgate_netlink::Namespace;
+use flowgate_runtime::Instance;
 
 /// A part of a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +31,8 @@ pub enum SpecPart {
     Selection,
     /// A stage, by its index.
     Stage(usize),
+    /// The aggregation, or one of a metric.
+    Aggregation,
     /// The format.
     Format,
 }
@@ -47,9 +55,16 @@ pub type SpecProblems = Problems<SpecProblem>;
 pub struct LoadedSpec {
     spec: Spec,
     stages: Vec<Stage>,
+    /// The plugin that groups flows, with the fields that it reads.
+    aggregator: Option<(Instance, u64)>,
     format: Option<Format>,
     /// The plugins of the stages, in order; the stage `match` of the selection, if there is one, is the first.
     pub stage_plugins: Vec<LoadedPlugin>,
+    /// The plugin that groups flows.
+    pub aggregator_plugin: Option<LoadedPlugin>,
+    meters: Vec<Meter>,
+    /// The plugins that group flows for metrics.
+    pub metric_plugins: Vec<LoadedPlugin>,
     /// The plugin of the format.
     pub format_plugin: Option<LoadedPlugin>,
 }
@@ -85,6 +100,31 @@ impl Spec {
             };
             add(SpecPart::Stage(index), result);
         }
+        let aggregation = self.aggregation.as_ref().filter(|_| self.aggregates());
+        let (aggregator, aggregator_plugin) =
+            match aggregation.map(|aggregation| loader.load_aggregator(aggregation)).transpose() {
+                Ok(loaded) => loaded.unzip(),
+                Err(errors) => {
+                    let part = SpecPart::Aggregation;
+                    problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error }));
+                    (None, None)
+                }
+            };
+        let metrics = if self.has_groups() { &self.metrics[..] } else { &[] };
+        let (mut meters, mut metric_plugins) = (Vec::new(), Vec::new());
+        for metric in metrics {
+            match loader.load_aggregator(&metric.aggregation) {
+                Ok(((instance, reads), plugin)) => {
+                    meters.push(Meter { instance, reads, metric: Arc::new(FlowMetric::new(metric)) });
+                    let text = plugin.text.as_ref().map(|text| format!("{}: {text}", metric.name));
+                    metric_plugins.push(LoadedPlugin { text, ..plugin });
+                }
+                Err(errors) => {
+                    let part = SpecPart::Aggregation;
+                    problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error }));
+                }
+            }
+        }
         // A dry run prints with formats of its own, but the format is checked nevertheless.
         let format = self.format.as_ref().map(|format| loader.load_format(format, self.format_role(), purpose));
         let (format, format_plugin) = match format.transpose() {
@@ -97,7 +137,17 @@ impl Spec {
         };
         match Problems::collect(problems) {
             Some(problems) => Err(problems),
-            None => Ok(LoadedSpec { spec: self, stages, format, stage_plugins, format_plugin }),
+            None => Ok(LoadedSpec {
+                spec: self,
+                stages,
+                aggregator,
+                format,
+                stage_plugins,
+                aggregator_plugin,
+                meters,
+                metric_plugins,
+                format_plugin,
+            }),
         }
     }
 
@@ -109,6 +159,7 @@ impl Spec {
         match &self.source {
             Source::Statistics(_) => Role::StatisticsFormat,
             source if source.is_about_expectations() => Role::ExpectationFormat,
+            _ if self.aggregates() => Role::GroupsFormat,
             _ => Role::FlowFormat,
         }
     }
@@ -149,6 +200,17 @@ impl PluginLoader {
         Ok((stage, LoadedPlugin { grants: grants.clone(), text: text.clone(), ..plugin }))
     }
 
+    /// Starts the plugin that groups flows.
+    fn load_aggregator(&self, spec: &AggregationSpec) -> Result<((Instance, u64), LoadedPlugin), PluginProblems> {
+        let options = AggregationSpec::options();
+        let (mut instance, plugin) = self.start_within(spec.limits(), "aggregate", Role::Aggregator, &options, true)?;
+        instance.aggregate(&spec.aggregation)?;
+        instance.end_start_up();
+        // The seed is nobody's business.
+        let plugin = LoadedPlugin { options: Vec::new(), text: spec.text.clone(), ..plugin };
+        Ok(((instance, spec.reads() & field::ALL), plugin))
+    }
+
     /// Starts a format.
     fn load_format(
         &self,
@@ -184,6 +246,11 @@ impl LoadedSpec {
         stages.filter(|(_, plugin)| plugin.file.is_some()).map(|(stage, _)| stage)
     }
 
+    /// Returns the metrics of flows.
+    pub fn flow_metrics(&self) -> impl Iterator<Item = Arc<FlowMetric>> {
+        self.meters.iter().map(|meter| meter.metric.clone())
+    }
+
     /// Sets the network namespace.
     #[must_use]
     pub fn in_namespace(mut self, namespace: Option<Namespace>) -> Self {
@@ -212,14 +279,19 @@ impl LoadedSpec {
     ///
     /// # Errors
     /// [`LoadPluginError`] if the formats of a dry run cannot be started.
-    pub fn pipeline<'a, T: Entries>(
+    pub fn pipeline<'a, T: Entries + 'a>(
         self,
         loader: &PluginLoader,
         sink: &'a mut dyn Sink,
     ) -> Result<Pipeline<'a, T>, LoadPluginError> {
-        let LoadedSpec { spec, stages, format, .. } = self;
+        let LoadedSpec { spec, stages, aggregator, meters, format, .. } = self;
         let format = format.filter(|_| !spec.dry_run);
-        let shown = format.as_ref().map_or(0, Format::reads);
+        let shown = match (&format, &aggregator) {
+            (Some(_), Some((_, reads))) => *reads,
+            (format, _) => format.as_ref().map_or(0, Format::reads),
+        };
+        let shown = meters.iter().fold(shown, |shown, meter| shown | meter.reads);
+        let every = spec.aggregation.as_ref().and_then(|aggregation| aggregation.every);
         let mut executor = Executor::new(spec.shows, T::decoder(shown)).within(spec.namespace.as_ref());
         if spec.has_acting_plugins() {
             executor = executor.guarded();
@@ -236,8 +308,16 @@ impl LoadedSpec {
             executor = executor.merging(merge.orphans);
         }
         let pipeline = Pipeline::new(spec, stages, executor, loader.engine().clone(), sink);
-        Ok(match format {
-            Some(format) => pipeline.with_consumer(shown, Box::new(format)),
+        let mut consumer: Option<Box<dyn Consumer<T>>> = match (format, aggregator) {
+            (Some(format), Some((instance, reads))) => Some(Box::new(Aggregator::new(instance, reads, every, format))),
+            (Some(format), None) => Some(Box::new(format)),
+            (None, _) => None,
+        };
+        if !meters.is_empty() {
+            consumer = Some(Box::new(Metered::new(meters, consumer)));
+        }
+        Ok(match consumer {
+            Some(consumer) => pipeline.with_consumer(shown, consumer),
             None => pipeline,
         })
     }

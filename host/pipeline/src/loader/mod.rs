@@ -172,9 +172,24 @@ impl PluginLoader {
         options: &[OptionValue],
         labels: bool,
     ) -> Result<(Instance, LoadedPlugin), PluginProblems> {
+        self.start_within(Limits::default(), name, role, options, labels)
+    }
+
+    /// As [`start`](Self::start), with other limits than the usual ones.
+    ///
+    /// # Errors
+    /// [`PluginProblems`] with all problems.
+    pub(crate) fn start_within(
+        &self,
+        limits: Limits,
+        name: &'static str,
+        role: Role,
+        options: &[OptionValue],
+        labels: bool,
+    ) -> Result<(Instance, LoadedPlugin), PluginProblems> {
         let component = self.stock(name)?;
         error::check_role(&component, role)?;
-        let mut instance = Instance::new(&component, Limits::default())?;
+        let mut instance = Instance::new(&component, limits)?;
         let description = instance.describe()?;
         if let Some(problems) = PluginProblems::collect(options::problems(&component.name, &description, options)) {
             return Err(problems);

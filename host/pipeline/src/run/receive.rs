@@ -84,7 +84,8 @@ impl<T: Entries> Pipeline<'_, T> {
     /// Returns the time until something is due without a datagram; `None` if nothing is.
     pub(super) fn patience(&self) -> Option<Duration> {
         let resync = self.resync.as_ref().and_then(Resync::patience);
-        self.stages.iter().filter_map(Stage::patience).chain(resync).min()
+        let consumer = self.consumer.as_ref().and_then(|consumer| consumer.patience());
+        self.stages.iter().filter_map(Stage::patience).chain(resync).chain(consumer).min()
     }
 
     /// Processes datagrams of the reader until there are no more.

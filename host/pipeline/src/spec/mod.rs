@@ -11,7 +11,9 @@ pub mod source;
 
 pub use source::{Dump, Events, KernelPlan, RecordingSpec, Source};
 
-use crate::{executor::Shows, loader::PluginSpec, sink::SinkSpec};
+use crate::{
+    aggregate::AggregationSpec, executor::Shows, flow_metrics::MetricSpec, loader::PluginSpec, sink::SinkSpec,
+};
 use flowgate_model::{Flows, OptionValue, Selection, grants::Grants};
 use flowgate_netlink::Namespace;
 use flowgate_query::Query;
@@ -51,6 +53,10 @@ pub struct Spec {
     pub stages: Vec<StageSpec>,
     /// Which rows are shown after actions of stock stages.
     pub shows: Shows,
+    /// The groups that are shown in place of flows; `None` if flows are shown. Expectations are not grouped.
+    pub aggregation: Option<AggregationSpec>,
+    /// Metrics of the rows that come out of the last stage. Only flows have them.
+    pub metrics: Vec<MetricSpec>,
     /// How rows are shown; `None` if they are not.
     pub format: Option<FormatSpec>,
     /// Where the bytes go.
@@ -194,6 +200,8 @@ impl Spec {
             query: None,
             stages: Vec::new(),
             shows: Shows::Entries,
+            aggregation: None,
+            metrics: Vec::new(),
             format: None,
             sinks: Vec::new(),
             batch: DEFAULT_BATCH_ROWS,
@@ -238,6 +246,23 @@ impl Spec {
     pub fn stage(mut self, stage: impl Into<StageSpec>) -> Self {
         self.stages.push(stage.into());
         self
+    }
+
+    /// Has groups shown in place of flows.
+    #[must_use]
+    pub fn aggregating(self, aggregation: AggregationSpec) -> Self {
+        Spec { aggregation: Some(aggregation), ..self }
+    }
+
+    /// Returns true if groups are shown in place of flows. A dry run shows actions.
+    #[must_use]
+    pub fn aggregates(&self) -> bool {
+        self.aggregation.is_some() && self.has_groups()
+    }
+
+    /// Returns true if flows can be grouped.
+    pub(crate) fn has_groups(&self) -> bool {
+        !self.dry_run && !self.source.is_about_expectations()
     }
 
     /// Sets the format.

@@ -237,6 +237,18 @@ impl<'a> OptionReader<'a> {
             OptionKey::Plugin => self.parsed.plugins.push(plugin::parse(value, self.environment)?),
             OptionKey::Grant => plugin::add_grants(&mut self.parsed.plugins, value)?,
             OptionKey::OnError => plugin::set_on_error(&mut self.parsed.plugins, value)?,
+            OptionKey::By
+            | OptionKey::CountFlows
+            | OptionKey::Sum
+            | OptionKey::Min
+            | OptionKey::Max
+            | OptionKey::Avg
+            | OptionKey::Distinct
+            | OptionKey::Sort
+            | OptionKey::Top
+            | OptionKey::Every
+            | OptionKey::MaxGroups
+            | OptionKey::Approximate => self.parsed.aggregation.set(key, value)?,
             OptionKey::Where => {
                 let text = String::from_utf8(value.to_vec()).map_err(|_| CliError::WhereText(value.into()))?;
                 if self.parsed.query.replace(text).is_some() {

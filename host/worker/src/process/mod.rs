@@ -188,7 +188,7 @@ fn report_problems(owner: &Owner, problems: SpecProblems) {
     for problem in problems.into_all() {
         let part = match problem.part {
             SpecPart::Stage(index) => Part::Plugin(u16::try_from(index).unwrap_or(u16::MAX)),
-            SpecPart::Selection | SpecPart::Format => Part::Pipeline,
+            SpecPart::Selection | SpecPart::Aggregation | SpecPart::Format => Part::Pipeline,
         };
         let what = problem.error.to_string();
         owner.report(&Report::Problem { part, place: problem.error.place(), what: &what });

@@ -273,7 +273,7 @@ pub(super) const EXAMPLES: [(&str, &str); 16] = [
 ];
 
 /// The section on queries, whose reference is docs/QUERY.md.
-pub(super) const QUERIES: [&str; 4] = [
+pub(super) const QUERIES: [&str; 5] = [
     "*--where* selects flows by a condition: *proto == tcp and dport in {80, 443, 8000..8999} and not src in 10.0.0.0/8 \
      and bytes > 1M and age > 10m and mark & 0x3f00 != 0*. It is combined with the other options that select flows. A \
      delete or update applies to exactly the flows that a listing with the same condition shows.",
@@ -285,4 +285,8 @@ pub(super) const QUERIES: [&str; 4] = [
      matched in linear time.",
     "What the condition implies for families, protocols, addresses, ports, marks, statuses and zones is handed to the \
      kernel's filter, which *--explain* shows; the stock component *match* checks all of it.",
+    "*--by*, *--count*, *--sum*, *--min*, *--max*, *--avg* and *--distinct* show groups of flows in place of flows: *-L \
+     --by src/24,dport --sum bytes --top 20*. They take expressions of the same language, with commas between them; \
+     *--every 10s* shows the groups of each window of events, with rates. At most *--max-groups* groups are kept; one \
+     more is an error, or with *--approximate* the beginning of an approximation, which knows the error of each group.",
 ];

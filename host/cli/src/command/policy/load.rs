@@ -41,7 +41,9 @@ pub(super) fn load(
                 .plugins
                 .get(index)
                 .map(|plugin| plugin.plugin.diagnostic(text, &plugin.options, Some(plugin.digest.offset), &error)),
-            SpecPart::Selection | SpecPart::Format => Some(text.diagnostic(tenant.offset, error.to_string())),
+            SpecPart::Selection | SpecPart::Aggregation | SpecPart::Format => {
+                Some(text.diagnostic(tenant.offset, error.to_string()))
+            }
         };
         problems.into_all().into_iter().filter_map(|problem| mistake(problem.part, problem.error)).collect()
     })

@@ -38,7 +38,7 @@ pub(super) fn diagnostic(config: &Config, problem: SpecProblem) -> Result<Diagno
             FormatConfig::Plugin { plugin, options } => (Some(plugin), options, plugin.file.offset),
             _ => return Err(error.into()),
         },
-        SpecPart::Selection => return Err(error.into()),
+        SpecPart::Selection | SpecPart::Aggregation => return Err(error.into()),
     };
     Ok(match (plugin, &error) {
         (Some(plugin), error) => plugin.diagnostic(text, options, None, error),

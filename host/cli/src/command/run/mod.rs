@@ -86,6 +86,10 @@ pub(super) fn run(
         return Ok(Exit::Success);
     }
     loaded.user_stages().for_each(|stage| board.add(stage.stats().clone()));
+    loaded.flow_metrics().for_each(|metric| board.add_metric(metric));
+    if !config.metrics.is_empty() && options.metrics.is_none() && !options.dry_run {
+        report::line("WARNING: the file has metrics, and nothing serves them; --metrics ADDRESS does.");
+    }
     if config.live() {
         standard_error::is_live();
     }

@@ -1,0 +1,222 @@
+//! Aggregations: at the end of the stream, or of each window of it, groups of flows are shown in place of the flows.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
+
+use crate::{consumer::Consumer, entries::Entries, format::Format, run::RunError, sink::Sink};
+use flowgate_base::clock::now;
+use flowgate_model::{Aggregation, Cells, Flows, Groups, OptionValue, Texts};
+use flowgate_runtime::{Instance, Limits, PluginError};
+
+/// An aggregation of the rows that are shown.
+#[derive(Clone, Debug)]
+pub struct AggregationSpec {
+    /// What is computed.
+    pub aggregation: Aggregation,
+    /// The length of a window; `None` for one result at the end of the stream.
+    pub every: Option<Duration>,
+    /// The aggregation as it was written, for explanations.
+    pub text: Option<String>,
+}
+
+/// Memory of the plugin for each group that may be kept: its place in the hash table, and for each key and measure its
+/// value, its share of what a growing table leaves behind, and its value in the result.
+const GROUP_BYTES: usize = 128;
+const COLUMN_BYTES: usize = 192;
+/// The bytes of a value in a result, besides those of texts.
+const CELL_BYTES: usize = 32;
+/// Number of groups that a format gets at once.
+const PART: usize = 16_384;
+
+impl AggregationSpec {
+    /// Returns the limits of the plugin: as for others, and in addition what the greatest number of groups needs.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let Aggregation { keys, measures, top, max_groups, .. } = &self.aggregation;
+        let columns = keys.len() + 2 * measures.len();
+        let groups = *max_groups as usize;
+        let shown = top.map_or(groups, |top| groups.min(top as usize));
+        let usual = Limits::default();
+        let memory = groups.saturating_mul(columns.saturating_mul(COLUMN_BYTES).saturating_add(GROUP_BYTES));
+        Limits {
+            memory: usual.memory.saturating_add(memory),
+            output: usual.output.saturating_add(shown.saturating_mul(columns).saturating_mul(CELL_BYTES)),
+            // Groups are sorted in one call.
+            call: Duration::from_secs(60),
+            ..usual
+        }
+    }
+
+    /// Returns the fields that keys and measures read.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        let of_keys = self.aggregation.keys.iter().map(|key| key.program.reads);
+        let of_measures = self.aggregation.measures.iter().filter_map(|measure| measure.program.as_ref());
+        of_keys.chain(of_measures.map(|program| program.reads)).fold(0, |all, reads| all | reads)
+    }
+
+    /// Returns the options of the plugin: a seed that senders of packets do not know.
+    pub(crate) fn options() -> Vec<OptionValue> {
+        vec![OptionValue::new("seed", RandomState::new().hash_one(0).to_string())]
+    }
+}
+
+/// A configured plugin that groups the rows of a stream, and the format of the groups.
+pub struct Aggregator {
+    instance: Instance,
+    reads: u64,
+    hidden: Flows,
+    format: Format,
+    window: Option<Window>,
+}
+
+/// The windows of a stream, in nanoseconds since 1970.
+struct Window {
+    length: u64,
+    /// The beginning of the current one; `None` before the first one.
+    since: Option<u64>,
+    /// The time of the last rows.
+    last: u64,
+    /// True if windows end by the clock, also while nothing comes.
+    by_clock: bool,
+}
+
+impl Aggregator {
+    /// Returns an aggregator of a plugin that knows what it computes, reads these fields, and ends windows of this
+    /// length.
+    pub(crate) fn new(instance: Instance, reads: u64, every: Option<Duration>, format: Format) -> Self {
+        let window = every.map(|every| Window {
+            length: u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1),
+            since: None,
+            last: 0,
+            by_clock: false,
+        });
+        Aggregator { instance, reads, hidden: Flows::default(), format, window }
+    }
+
+    /// Ends the window if it is over at this time.
+    fn advance(&mut self, time: u64, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let Some(window) = &mut self.window else { return Ok(()) };
+        window.last = time.max(window.last);
+        let since = *window.since.get_or_insert(time);
+        let elapsed = time.saturating_sub(since) / window.length;
+        if elapsed == 0 {
+            return Ok(());
+        }
+        // Windows in which nothing came are passed over.
+        window.since = Some(since.saturating_add(elapsed.saturating_mul(window.length)));
+        let until = since.saturating_add(window.length);
+        self.show(since, until, sink)
+    }
+
+    /// Shows the groups of a window, or of the whole stream; nothing for a window without flows.
+    fn show(&mut self, since: u64, until: u64, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let groups = self.instance.take_groups(since, until)?;
+        if self.window.is_some() && groups.flows == 0 {
+            return Ok(());
+        }
+        for part in parts(&groups) {
+            let bytes = self.format.instance().render_groups(part.as_ref().unwrap_or(&groups))?;
+            if !bytes.is_empty() {
+                sink.write(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the groups in parts that a format can take; `None` for all of them.
+fn parts(groups: &Groups) -> impl Iterator<Item = Option<Groups>> + '_ {
+    let length = groups.length as usize;
+    let all = length <= PART;
+    (0..length.div_ceil(PART).max(1)).map(move |part| (!all).then(|| rows(groups, part * PART, PART)))
+}
+
+/// Returns a range of texts.
+fn texts(texts: &Texts, start: usize, most: usize) -> Texts {
+    let before = start.checked_sub(1).and_then(|last| texts.ends.get(last)).copied().unwrap_or_default();
+    let ends: Vec<u32> = texts.ends.iter().skip(start).take(most).map(|end| end.saturating_sub(before)).collect();
+    let length = ends.last().copied().unwrap_or_default() as usize;
+    let bytes = texts.bytes.iter().skip(before as usize).take(length).copied().collect();
+    Texts { ends, bytes }
+}
+
+/// Returns a range of the groups.
+fn rows(groups: &Groups, start: usize, most: usize) -> Groups {
+    fn part<T: Clone>(items: &[T], start: usize, most: usize) -> Vec<T> {
+        items.iter().skip(start).take(most).cloned().collect()
+    }
+    let cells = |cells: &Cells| Cells {
+        name: cells.name.clone(),
+        kind: cells.kind,
+        has: part(&cells.has, start, most),
+        hi: part(&cells.hi, start, most),
+        lo: part(&cells.lo, start, most),
+        reals: part(&cells.reals, start, most),
+        texts: texts(&cells.texts, start, most),
+    };
+    Groups {
+        length: groups.length.saturating_sub(start as u32).min(most as u32),
+        columns: groups.columns.iter().map(cells).collect(),
+        keys: groups.keys,
+        flows: groups.flows,
+        total: groups.total,
+        errors: part(&groups.errors, start, most),
+        since: groups.since,
+        until: groups.until,
+    }
+}
+
+impl<T: Entries> Consumer<T> for Aggregator {
+    fn follow_clock(&mut self) {
+        if let Some(window) = &mut self.window {
+            (window.by_clock, window.since) = (true, Some(now()));
+        }
+    }
+
+    fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError> {
+        self.advance(batch.time(), sink)?;
+        batch.aggregate(&mut self.instance, self.reads, &mut self.hidden)?;
+        Ok(())
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let window = self.window.as_ref().filter(|window| window.by_clock)?;
+        let until = window.since?.saturating_add(window.length);
+        Some(Duration::from_nanos(until.saturating_sub(now())))
+    }
+
+    fn tick(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        match &self.window {
+            Some(window) if window.by_clock => self.advance(now(), sink),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        match &self.window {
+            None => self.show(0, 0, sink),
+            Some(window) => {
+                let last = if window.by_clock { now() } else { window.last };
+                self.advance(last, sink)?;
+                // What is left of the last window.
+                match self.window.as_ref().and_then(|window| window.since) {
+                    Some(since) => self.show(since, last.max(since + 1), sink),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Adds the rows of a batch to an aggregation.
+pub(crate) fn add(
+    batch: &mut Flows,
+    instance: &mut Instance,
+    reads: u64,
+    hidden: &mut Flows,
+) -> Result<(), PluginError> {
+    flowgate_model::batch::project(batch, reads, hidden, |shown| instance.add_flows(shown))
+}
