@@ -332,6 +332,16 @@ fn names_fault(message: &str, value: &str) -> bool {
         "unknown label",
         "--grant:",
         "--where:",
+        "--by:",
+        "--sum:",
+        "--min:",
+        "--max:",
+        "--avg:",
+        "--distinct:",
+        "--sort:",
+        "--top:",
+        "--every:",
+        "--max-groups:",
         "--metrics:",
     ];
     says.iter().chain(&elsewhere).any(|text| message.contains(text))

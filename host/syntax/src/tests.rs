@@ -497,6 +497,9 @@ fn options_of_flowgate_are_not_classic() {
     }
     let wrong = |line: &str| run(line).expect_err("is wrong");
     assert_eq!(wrong("-F --plugin a"), "Illegal option `--plugin' with this command");
+    // Where a command is expected, it is one.
+    assert!(run("--count").is_ok() && run("-L --count").is_ok() && run("-C --count").is_err());
+    assert_eq!(wrong("--count -L"), wrong("-C -L"));
     assert_eq!(wrong("-C --batch 5"), "Illegal option `--batch' with this command");
     assert_eq!(
         wrong("-D expect -s 1.1.1.1 -d 1.1.1.1 -p 99 --plugin a"),

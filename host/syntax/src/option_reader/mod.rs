@@ -83,6 +83,12 @@ impl<'a> OptionReader<'a> {
             ScannedOption::Option { id: OptionId::Protocol(key), value } => {
                 self.protocol_option(key, value.unwrap_or_default())
             }
+            // What abbreviates `--counter` for conntrack is still that where a command is expected.
+            ScannedOption::Option { id: OptionId::Option(OptionKey::CountFlows), value }
+                if self.parsed.command.is_none() =>
+            {
+                self.command(Command::Count, value)
+            }
             ScannedOption::Option { id: OptionId::Option(key), value } => self.option(key, value),
         }
     }
