@@ -97,7 +97,7 @@ fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
         OptionKey::Distinct => &[&["''", "nosuch", "src,src"]],
         OptionKey::Sort => &[&["''", "nosuch", "-", "count,count"]],
         OptionKey::Top | OptionKey::MaxGroups => &[&["''", "0", "-1", "x", "5x", "4294967296"]],
-        OptionKey::Every => &[&["''", "0", "x", "10", "1ms", "-1s"]],
+        OptionKey::Every => &[&["''", "0", "x", "1ms", "-1s"]],
         OptionKey::CountFlows | OptionKey::Approximate => &[],
         OptionKey::Where => &[&[
             "''",
@@ -317,7 +317,14 @@ fn trials() -> Vec<Trial> {
 /// Returns true if a message says what is wrong: the value, or an option that is not allowed there.
 fn names_fault(message: &str, value: &str) -> bool {
     let value = value.replace("''", "");
-    let elsewhere = ["Illegal option", "You need to supply", "you have to specify", "unknown option", "cannot specify"];
+    let elsewhere = [
+        "Invalid commands combination",
+        "Illegal option",
+        "You need to supply",
+        "you have to specify",
+        "unknown option",
+        "cannot specify",
+    ];
     let says = [
         value.as_str(),
         "Bad parameter",

@@ -4,7 +4,7 @@
 //! found in a hash table; then each measure goes over its column once and adds to the values of these groups.
 //!
 //! The number of groups is bounded, with the distinct values that are kept of them. One more is an error, or the start
-//! of an approximation: from then on each row is added by itself, by the algorithm Space-Saving ([`heavy`]).
+//! of an approximation: from then on each row is added by itself, by the algorithm Space-Saving (module `heavy`).
 
 mod distinct;
 mod figures;
