@@ -1,6 +1,7 @@
 //! Basic functions that every crate of flowgate uses.
 //!
 //! * [`text`] escapes text from outside for terminals and logs; [`io_error`] has the texts of system errors.
+//! * [`similar`] finds what a misspelt name may have been meant for.
 //! * [`files`] opens files safely, reads them up to a limit, and writes to non-blocking descriptors.
 //! * [`clock`] is the wall clock and the CPU time of a thread, [`units`] parses and formats sizes and times,
 //!   [`address`] parses addresses to serve at.
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod files;
 pub mod inherited;
 pub mod io_error;
+pub mod similar;
 pub mod text;
 mod token_bucket;
 pub mod units;

@@ -2,7 +2,10 @@
 
 use std::{fmt, path::PathBuf};
 
-use flowgate_base::text::{clean, line};
+use flowgate_base::{
+    similar::nearest,
+    text::{clean, line},
+};
 
 /// Maximum number of mistakes of a file that are reported, and of notes.
 const MAX_DIAGNOSTICS: usize = 100;
@@ -80,17 +83,10 @@ impl fmt::Display for Diagnostic {
 
 /// Returns `` there is no WHAT `name`; did you mean `x`? ``, or a list of all names if none is similar.
 pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
-    let length = name.chars().count();
-    let near = known
-        .iter()
-        // Comparing takes time and memory in proportion to the product of both lengths.
-        .filter(|known| length.abs_diff(known.len()) <= 1 + known.len() / 4)
-        .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
-        .min();
+    let near = nearest(name, known.iter().copied());
     let name = clean(name);
     match near {
-        Some((_, near)) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
+        Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
         None => format!("there is no {what} `{name}`; there are {}", list(known)),
     }
 }

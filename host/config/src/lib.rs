@@ -28,6 +28,7 @@ pub mod stock_format;
 mod tests;
 
 pub use diagnostic::{Diagnostic, Located, SourceText};
+pub use lower::aggregation;
 pub use metric::MetricConfig;
 pub use pipeline::{Config, FormatConfig};
 pub use plugin::Plugin;

@@ -74,7 +74,9 @@ impl Config {
     }
 }
 
-fn aggregation(aggregate: Aggregate) -> AggregationSpec {
+/// Returns what groups are shown.
+#[must_use]
+pub fn aggregation(aggregate: Aggregate) -> AggregationSpec {
     let Aggregate { aggregation, every, text } = aggregate;
     AggregationSpec { aggregation, every, text: Some(text) }
 }

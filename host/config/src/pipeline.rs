@@ -73,6 +73,13 @@ pub enum FormatConfig {
     None,
 }
 
+impl FormatConfig {
+    /// Returns a stock format as it is without further keys.
+    fn stock(name: &str) -> Self {
+        FormatConfig::Stock { name: name.into(), show: Vec::new(), columns: ColumnOptions::default() }
+    }
+}
+
 impl Config {
     /// Parses the content of a file. Returns what could be understood even if there are mistakes, so that the options
     /// of plugins can be checked as well; `None` only if there is no source.
@@ -129,7 +136,7 @@ impl Config {
         let metrics_alone = has("metric") && !groups && !shows && !has("sink");
         let (mut format, batch) = reader.format();
         if groups && !shows {
-            format = FormatConfig::Stock { name: "json".into(), show: Vec::new(), columns: ColumnOptions::default() };
+            format = FormatConfig::stock("json");
         } else if metrics_alone {
             format = FormatConfig::None;
         }
@@ -257,8 +264,7 @@ impl Reader<'_> {
     /// Reads the format of a section, and the maximum number of entries that plugins get at once.
     pub fn format_of(&mut self, fields: Option<&Fields>) -> (FormatConfig, u32) {
         let Some(fields) = fields else {
-            let text = FormatConfig::Stock { name: "text".into(), show: Vec::new(), columns: ColumnOptions::default() };
-            return (text, flowgate_syntax::DEFAULT_BATCH);
+            return (FormatConfig::stock("text"), flowgate_syntax::DEFAULT_BATCH);
         };
         let batch = fields
             .count("batch")

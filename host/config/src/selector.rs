@@ -45,12 +45,12 @@ impl Selector {
         let selector = fragment::SelectorText { options: &self.select.value, condition, aggregation: options };
         fragment::parse_selector(command, table, selector, output, environment).map_err(|error| {
             match (error, &self.condition) {
-                (FragmentError::Cli(CliError::Aggregation(key, error)), _) => {
+                (FragmentError::Cli(CliError::Query(key, error)), _) if key != "where" => {
                     let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
                     let offset = aggregate.map_or(self.select.offset, |aggregate| aggregate.place(key));
                     (offset, format!("`{key}`: {}{hint}", error.message))
                 }
-                (FragmentError::Cli(CliError::Where(error)), Some(condition)) if error.text == condition.value => {
+                (FragmentError::Cli(CliError::Query(_, error)), Some(condition)) if error.text == condition.value => {
                     // The place in the text, if it stands in the file as it is, behind one quotation mark or three.
                     let stands = |quotes: &usize| {
                         let rest = file.text.get(condition.offset + quotes..);

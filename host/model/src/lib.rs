@@ -37,6 +37,7 @@ pub use flowgate_names::{
     table_column, verdict,
 };
 
+mod aggregation;
 pub mod batch;
 pub mod bounds;
 pub mod check;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{consumer::Consumer, entries::Entries, format::Format, run::RunError, sink::Sink};
 use flowgate_base::clock::now;
-use flowgate_model::{Aggregation, Cells, Flows, Groups, OptionValue, Texts};
+use flowgate_model::{Aggregation, Flows, Groups, OptionValue, batch::copy_groups};
 use flowgate_runtime::{Instance, Limits, PluginError};
 
 /// An aggregation of the rows that are shown.
@@ -47,14 +47,6 @@ impl AggregationSpec {
             call: Duration::from_secs(60),
             ..usual
         }
-    }
-
-    /// Returns the fields that keys and measures read.
-    #[must_use]
-    pub fn reads(&self) -> u64 {
-        let of_keys = self.aggregation.keys.iter().map(|key| key.program.reads);
-        let of_measures = self.aggregation.measures.iter().filter_map(|measure| measure.program.as_ref());
-        of_keys.chain(of_measures.map(|program| program.reads)).fold(0, |all, reads| all | reads)
     }
 
     /// Returns the options of the plugin: a seed that senders of packets do not know.
@@ -131,42 +123,10 @@ impl Aggregator {
 fn parts(groups: &Groups) -> impl Iterator<Item = Option<Groups>> + '_ {
     let length = groups.length as usize;
     let all = length <= PART;
-    (0..length.div_ceil(PART).max(1)).map(move |part| (!all).then(|| rows(groups, part * PART, PART)))
-}
-
-/// Returns a range of texts.
-fn texts(texts: &Texts, start: usize, most: usize) -> Texts {
-    let before = start.checked_sub(1).and_then(|last| texts.ends.get(last)).copied().unwrap_or_default();
-    let ends: Vec<u32> = texts.ends.iter().skip(start).take(most).map(|end| end.saturating_sub(before)).collect();
-    let length = ends.last().copied().unwrap_or_default() as usize;
-    let bytes = texts.bytes.iter().skip(before as usize).take(length).copied().collect();
-    Texts { ends, bytes }
-}
-
-/// Returns a range of the groups.
-fn rows(groups: &Groups, start: usize, most: usize) -> Groups {
-    fn part<T: Clone>(items: &[T], start: usize, most: usize) -> Vec<T> {
-        items.iter().skip(start).take(most).cloned().collect()
-    }
-    let cells = |cells: &Cells| Cells {
-        name: cells.name.clone(),
-        kind: cells.kind,
-        has: part(&cells.has, start, most),
-        hi: part(&cells.hi, start, most),
-        lo: part(&cells.lo, start, most),
-        reals: part(&cells.reals, start, most),
-        texts: texts(&cells.texts, start, most),
-    };
-    Groups {
-        length: groups.length.saturating_sub(start as u32).min(most as u32),
-        columns: groups.columns.iter().map(cells).collect(),
-        keys: groups.keys,
-        flows: groups.flows,
-        total: groups.total,
-        errors: part(&groups.errors, start, most),
-        since: groups.since,
-        until: groups.until,
-    }
+    (0..length.div_ceil(PART).max(1)).map(move |part| {
+        let start = part * PART;
+        (!all).then(|| copy_groups(groups, start..length.min(start + PART)))
+    })
 }
 
 impl<T: Entries> Consumer<T> for Aggregator {

@@ -5,14 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::Ipv6Addr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::{aggregate::AggregationSpec, consumer::Consumer, entries::Entries, run::RunError, sink::Sink};
 use flowgate_base::text::clean;
-use flowgate_model::{Cells, Flows, Groups, event, family, protocol, query::kind};
+use flowgate_model::{Cells, Flows, Groups, batch::text, event, family, protocol, query::kind};
 use flowgate_runtime::Instance;
 
 /// A metric of flows.
@@ -157,31 +157,16 @@ fn label(cells: &Cells, row: usize) -> String {
     let name = u8::try_from(bits).ok().and_then(|number| match cells.kind {
         kind::PROTOCOL => protocol::name(number),
         kind::FAMILY => family::name(number),
-        kind::EVENT => match number {
-            event::NEW => Some("new"),
-            event::UPDATE => Some("update"),
-            event::DESTROY => Some("destroy"),
-            _ => None,
-        },
+        kind::EVENT => event::name(number),
         _ => None,
     });
-    let address = || match u32::try_from(bits ^ 0xffff << 32) {
-        Ok(bits) => Ipv4Addr::from_bits(bits).to_string(),
-        Err(_) => Ipv6Addr::from_bits(bits).to_string(),
-    };
+    let address = || Ipv6Addr::from_bits(bits).to_canonical().to_string();
     match cells.kind {
-        kind::TEXT => clean(&String::from_utf8_lossy(text(cells, row))),
+        kind::TEXT => clean(&String::from_utf8_lossy(text(&cells.texts, row))),
         kind::ADDRESS => address(),
         kind::NETWORK => format!("{}/{}", address(), cells.reals.get(row).copied().unwrap_or_default()),
         _ => name.map_or_else(|| bits.cast_signed().to_string(), str::to_owned),
     }
-}
-
-/// Returns the text of a row.
-fn text(cells: &Cells, row: usize) -> &[u8] {
-    let end = |row: usize| cells.texts.ends.get(row).map_or(0, |end| *end as usize);
-    let start = row.checked_sub(1).map_or(0, end);
-    cells.texts.bytes.get(start..end(row)).unwrap_or_default()
 }
 
 /// A plugin that groups the rows of a stream for a metric.

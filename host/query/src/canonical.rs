@@ -5,14 +5,14 @@ use std::{fmt::Write as _, net::Ipv6Addr};
 use flowgate_base::text::clean;
 use flowgate_model::{Operation, Program};
 use flowgate_names::{
-    family,
+    family::{self, is_ipv4},
     operation::Comparison,
     protocol,
     query::{self, QueryField, kind},
 };
 
 use crate::{
-    condition::{Condition, Set, bits, integer, is_ipv4, is_ipv6_range, members},
+    condition::{Condition, Set, bits, integer, is_ipv6_range, members},
     lower::EVENTS,
     parser::ARITHMETIC,
 };

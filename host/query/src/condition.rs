@@ -6,6 +6,7 @@ use flowgate_model::{
     Address, Operation,
     wit::query::{AddressRange, Number, NumberRange},
 };
+use flowgate_names::family::is_ipv4;
 
 /// A condition. Its depth is bounded by that of the syntax tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,11 +50,6 @@ pub(crate) fn address(bits: u128) -> Address {
 
 pub(crate) fn bits(address: Address) -> u128 {
     u128::from(address.hi) << 64 | u128::from(address.lo)
-}
-
-/// Returns true if an address stands for one of IPv4.
-pub(crate) fn is_ipv4(bits: u128) -> bool {
-    bits >> 32 == 0xffff
 }
 
 /// Returns true if addresses are of IPv6: these contain the form in which those of IPv4 are kept.

@@ -6,7 +6,7 @@ use flowgate_base::units;
 use flowgate_model::Aggregation;
 use flowgate_query::{Context, QueryError, aggregation::AggregationArguments};
 
-use super::{error::CliError, options::OptionKey, wrong_value::WrongValue};
+use super::{error::CliError, options::OptionKey, values::digits, wrong_value::WrongValue};
 
 /// Default number of groups that are kept at most.
 pub const DEFAULT_MAX_GROUPS: u32 = 1_000_000;
@@ -67,8 +67,7 @@ impl AggregationOptions {
         let name = name(key);
         let text = || String::from_utf8(value.to_vec()).map_err(|_| CliError::NoUtf8(value.into(), name));
         let count = || {
-            let number = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let number = number.and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+            let number = digits(value).and_then(|text| text.parse().ok()).filter(|number| *number > 0);
             let takes = "a number of groups, at least 1".to_owned();
             number.ok_or_else(|| WrongValue::new(None, name, value, takes))
         };

@@ -226,14 +226,10 @@ pub enum CliError {
     DryFlush,
     /// `--grant` or `--on-error` before any `--plugin`.
     WithoutPlugin(&'static str),
-    /// Invalid value of `--where`.
-    Where(Box<QueryError>),
-    /// A value of `--where` that is not UTF-8.
-    WhereText(RawArg),
+    /// Invalid value of `--where`, or of an option that asks for groups.
+    Query(&'static str, Box<QueryError>),
     /// `--where` twice.
     WhereTwice,
-    /// Invalid value of an option that asks for groups.
-    Aggregation(&'static str, Box<QueryError>),
     /// A value of an option that is not UTF-8.
     NoUtf8(RawArg, &'static str),
     /// An option that can be given once only.
@@ -291,7 +287,7 @@ impl CliError {
 
     /// Returns true if the line [`HINT`] follows the message.
     pub fn has_hint(&self) -> bool {
-        self.status() == 2 && !self.is_text() && !matches!(self, Self::Where(_) | Self::Aggregation(..))
+        self.status() == 2 && !self.is_text() && !matches!(self, Self::Query(..))
     }
 
     /// Returns true if the message is printed alone, with neither banner nor hint: it is several lines long.
@@ -457,11 +453,7 @@ impl CliError {
                 " is not accepted in a line of a load file; give it after the file: -R FILE --",
                 *option
             ),
-            Self::Where(error) => {
-                let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-                text!("--where: ", error.message.as_str(), hint.as_str())
-            }
-            Self::Aggregation(option, error) => {
+            Self::Query(option, error) => {
                 let hint = error.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
                 text!("--", *option, ": ", error.message.as_str(), hint.as_str())
             }
@@ -473,7 +465,6 @@ impl CliError {
             Self::GroupsAs(output) => {
                 text!("groups of flows have no output `", *output, "'; use -o table, csv, tsv or json")
             }
-            Self::WhereText(word) => text!("'", word, "' with --where option is not UTF-8"),
             Self::WhereTwice => text!("--where is given twice; join both conditions by `and' in one"),
             Self::Grant(problem) => text!("--grant: ", problem.as_str()),
             Self::OnErrorValue(word) => text!("'", word, "' with --on-error option is not one of skip, drop and stop"),

@@ -316,7 +316,7 @@ impl Parser<'_> {
             aggregate,
             template,
             expectation,
-            output: output_of(parsed),
+            output: parsed.output,
             columns: parsed.columns.clone(),
             header: !given.contains(OptionKey::NoHeader),
             color: parsed.color,
@@ -361,16 +361,6 @@ fn label_change(parsed: &ParsedOptions, [_, added, deleted]: [LabelSet; 3]) -> L
     } else {
         LabelChange::Remove(deleted)
     }
-}
-
-/// Returns the output types: groups are shown in a table if nothing else is asked for.
-fn output_of(parsed: &ParsedOptions) -> Output {
-    let mut output = parsed.output;
-    let has_form = Output::FORMS.iter().any(|(form, _)| output.contains(*form));
-    if parsed.given.contains_any(&options::AGGREGATING) && !has_form {
-        output.insert(Output::TABLE);
-    }
-    output
 }
 
 /// Returns the family of the request. Commands on all flows apply to both families unless one is given; the others

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 
-use flowgate_model::Aggregation;
 use flowgate_query::{Context, Query, protocols, services};
 
 use super::{
@@ -32,7 +31,7 @@ pub(crate) struct ParsedQuery {
 /// file can be read; otherwise a warning is added.
 ///
 /// # Errors
-/// [`CliError::Where`] if it is not a condition, [`CliError::Aggregation`] if there are no such groups.
+/// [`CliError::Query`] if it is not a condition, or there are no such groups.
 pub(crate) fn parse(
     parsed: &ParsedOptions,
     environment: &dyn Environment,
@@ -59,17 +58,13 @@ pub(crate) fn parse(
         protocols: &|name| known_protocols.get_or_init(|| protocols::of_file(&text_of(PROTOCOLS))).get(name).copied(),
     };
     let query = parsed.query.as_ref().map(|text| Query::parse(text, &context)).transpose();
-    let query = query.map_err(|error| CliError::Where(Box::new(error)))?;
+    let query = query.map_err(|error| CliError::Query("where", Box::new(error)))?;
     let aggregate = aggregates.then(|| parsed.aggregation.parse(&context)).transpose();
-    let aggregate = aggregate.map_err(|(option, error)| CliError::Aggregation(option, Box::new(error)))?;
-    let of_aggregate = aggregate.iter().flat_map(|aggregate| {
-        let Aggregation { keys, measures, .. } = &aggregate.aggregation;
-        let measures = measures.iter().filter_map(|measure| measure.program.as_ref());
-        keys.iter().map(|key| &key.program).chain(measures)
-    });
-    let mut programs = query.iter().map(|query| &query.program).chain(of_aggregate);
+    let aggregate = aggregate.map_err(|(option, error)| CliError::Query(option, Box::new(error)))?;
+    let reads = query.as_ref().map_or(0, |query| query.program.reads)
+        | aggregate.as_ref().map_or(0, |aggregate| aggregate.aggregation.reads());
     // The plugins print the names of labels where they use their list.
-    if programs.any(|program| program.reads & flowgate_model::field::LABELS != 0) {
+    if reads & flowgate_model::field::LABELS != 0 {
         map.get_or_init(|| LabelMap::load(environment, path));
     }
     let map = match map.into_inner() {

@@ -75,6 +75,9 @@ impl Output {
     /// The types with columns.
     pub const COLUMNED: Self = Self(Self::TABLE.0 | Self::CSV.0 | Self::TSV.0);
 
+    /// The types that show the local time.
+    pub const LOCAL_TIME: Self = Self(Self::KERNEL_TIMESTAMP.0 | Self::TIMESTAMP.0 | Self::TABLE.0);
+
     /// Bits and names of the types that `conntrack` does not have; they cannot be abbreviated.
     pub const OWN_NAMES: [(Self, &'static str); 5] = [
         (Self::JSON, "json"),

@@ -1,7 +1,7 @@
 //! Keys: what rows are grouped by, as words of a fixed number.
 
 use flowgate_plugin_query::{Column, Expression, LabelNames, Numbers, Presence};
-use flowgate_sdk::{Flows, bindings::flowgate::conntrack::query as wit, event, query::kind};
+use flowgate_sdk::{Flows, bindings::flowgate::conntrack::query as wit, event, family::is_ipv4, query::kind};
 
 use crate::{
     distinct::Store,
@@ -43,11 +43,6 @@ impl Key {
         let host = if is_ipv4(bits) { 32 - u32::from(ipv4) } else { 128 - u32::from(ipv6) };
         bits & u128::MAX.checked_shl(host).unwrap_or_default()
     }
-}
-
-/// Returns true for an IPv4 address, which is kept in its mapped form.
-fn is_ipv4(bits: u128) -> bool {
-    bits >> 32 == 0xffff
 }
 
 /// The words of rows: for each key the lower and the upper half of its value, then one with a bit for each key that is
@@ -222,7 +217,7 @@ impl Found {
         self.slots.insert(hash, group);
     }
 
-    /// Numbers the texts of keys anew, so that those of groups that are no more are forgotten.
+    /// Numbers the texts of keys again, so that those of groups that no longer exist are forgotten.
     pub(crate) fn renumber(&mut self, keys: &[Key], store: &mut Store) {
         let old = std::mem::take(&mut store.texts);
         let stride = self.stride;

@@ -36,19 +36,17 @@ fn name_of(column: &Cells, groups: &Groups) -> Option<String> {
 
 /// Writes the value of a key or measure, and the name of a value that has one; nothing for an absent one.
 fn member(page: &mut Page, column: &Cells, of_names: Option<&str>, row: usize) {
-    if !column.has.is_empty() && column.has.get(row) != Some(&1) {
+    if !column.has(row) {
         return;
     }
-    let half = |halves: &[u64]| halves.get(row).copied().unwrap_or_default();
-    let bits = u128::from(half(&column.hi)) << 64 | u128::from(half(&column.lo));
-    let real = column.reals.get(row).copied().unwrap_or_default();
+    let (bits, real) = (column.bits(row), column.real(row));
     page.json(column.name.as_bytes());
     page.byte(b':');
     match column.kind {
         kind::TEXT => page.json(column.texts.get(row).unwrap_or_default()),
         kind::ADDRESS | kind::NETWORK => {
             page.byte(b'"');
-            if bits >> 32 == 0xffff {
+            if family::is_ipv4(bits) {
                 page.ipv4(bits as u32)
             } else {
                 page.ipv6(bits)
@@ -60,19 +58,13 @@ fn member(page: &mut Page, column: &Cells, of_names: Option<&str>, row: usize) {
             page.byte(b'"');
         }
         kind::MEAN..=kind::BYTE_RATE => decimal(page, real),
-        _ => integer(page, bits.cast_signed()),
+        _ => page.integer(bits.cast_signed()),
     }
     page.byte(b',');
     let name = u8::try_from(bits).ok().and_then(|number| match column.kind {
         kind::PROTOCOL => protocol::name(number),
         kind::FAMILY => family::name(number),
-        kind::EVENT => Some(match number {
-            event::NEW => "new",
-            event::UPDATE => "update",
-            event::DESTROY => "destroy",
-            event::GAP => "gap",
-            _ => "unknown",
-        }),
+        kind::EVENT => event::name(number).or(Some("unknown")),
         _ => None,
     });
     if let (Some(name), Some(member)) = (name, of_names) {
@@ -83,26 +75,11 @@ fn member(page: &mut Page, column: &Cells, of_names: Option<&str>, row: usize) {
     }
 }
 
-/// Writes a number of any size.
-fn integer(page: &mut Page, number: i128) {
-    if number < 0 {
-        page.byte(b'-');
-    }
-    let (high, low) = (number.unsigned_abs() / 1_000_000_000, (number.unsigned_abs() % 1_000_000_000) as u64);
-    if high == 0 {
-        page.number(low);
-        return;
-    }
-    integer(page, high.cast_signed());
-    page.zero_padded(low / 10, 8);
-    page.number(low % 10);
-}
-
 /// Writes a real number with up to six digits after the point.
 fn decimal(page: &mut Page, real: f64) {
     // Numbers that are too large for six digits have no fraction that matters: the limit is 2^53 millionths.
     if real.abs() >= 9_007_199_254.0 {
-        integer(page, real as i128);
+        page.integer(real as i128);
         return;
     }
     if real < 0.0 {

@@ -105,14 +105,7 @@ pub(crate) fn status(bits: u32) -> Vec<u8> {
 
 /// Writes the kind of an event.
 pub(crate) fn event_kind(page: &mut Page, kind: u8) {
-    let name = match kind {
-        event::NEW => "new",
-        event::UPDATE => "update",
-        event::DESTROY => "destroy",
-        event::GAP => "gap",
-        _ => "unknown",
-    };
-    text(page, b"event", name.as_bytes());
+    text(page, b"event", event::name(kind).unwrap_or("unknown").as_bytes());
     plain(page, b"event_kind", kind.into());
 }
 

@@ -13,6 +13,7 @@ pub mod state;
 pub mod statistics;
 pub mod status;
 pub mod table_column;
+pub mod text;
 
 /// Bits of `expectations.flags`: NF_CT_EXPECT_* of linux/netfilter/nf_conntrack_common.h.
 pub mod expectation_flag {
@@ -33,6 +34,11 @@ pub mod family {
     pub const IPV4: u8 = 2;
     /// AF_INET6.
     pub const IPV6: u8 = 10;
+
+    /// Returns true if an address, as a number of 128 bits, is one of IPv4 in its mapped form (::ffff:0:0/96).
+    pub const fn is_ipv4(address: u128) -> bool {
+        address >> 32 == 0xffff
+    }
 
     /// Returns `ipv4`, `ipv6`, or `None` for any other number.
     pub const fn name(family: u8) -> Option<&'static str> {
@@ -58,6 +64,17 @@ pub mod event {
     pub const GAP: u8 = 4;
     /// The annotation of such a row with the number of lost events, in decimal, if it is known.
     pub const LOST: &str = "lost";
+
+    /// Returns `new`, `update`, `destroy` or `gap`, or `None` for any other number.
+    pub const fn name(kind: u8) -> Option<&'static str> {
+        match kind {
+            NEW => Some("new"),
+            UPDATE => Some("update"),
+            DESTROY => Some("destroy"),
+            GAP => Some("gap"),
+            _ => None,
+        }
+    }
 }
 
 /// Verdicts: `outcome.verdicts`.

@@ -335,13 +335,7 @@ fn text<'a>(number: u32, flow: Flow<'a>, labels: &LabelNames) -> Option<Cow<'a, 
 /// Returns the name of a kind of event, as in the JSON output.
 #[must_use]
 pub fn event_name(kind: u8) -> &'static str {
-    match kind {
-        event::NEW => "new",
-        event::UPDATE => "update",
-        event::DESTROY => "destroy",
-        event::GAP => "gap",
-        _ => "unknown",
-    }
+    event::name(kind).unwrap_or("unknown")
 }
 
 fn hexadecimal(bytes: &[u8]) -> Vec<u8> {

@@ -2,7 +2,31 @@
 
 use std::net::IpAddr;
 
-use crate::bindings::flowgate::conntrack::columns::{Addresses, Annotations, SparseTexts, Texts};
+use crate::{
+    Cells,
+    bindings::flowgate::conntrack::columns::{Addresses, Annotations, SparseTexts, Texts},
+};
+
+impl Cells {
+    /// Returns true if a row has a value.
+    #[must_use]
+    pub fn has(&self, row: usize) -> bool {
+        self.has.is_empty() || self.has.get(row) == Some(&1)
+    }
+
+    /// Returns the number or the address of a row, in two's complement; 0 for a row that has none.
+    #[must_use]
+    pub fn bits(&self, row: usize) -> u128 {
+        let half = |halves: &[u64]| halves.get(row).copied().unwrap_or_default();
+        u128::from(half(&self.hi)) << 64 | u128::from(half(&self.lo))
+    }
+
+    /// Returns the real number of a row, or the prefix length of a network; 0 for a row that has none.
+    #[must_use]
+    pub fn real(&self, row: usize) -> f64 {
+        self.reals.get(row).copied().unwrap_or_default()
+    }
+}
 
 impl Texts {
     /// Returns the byte string at an index; `None` if there are not that many.

@@ -144,6 +144,22 @@ impl Page {
         self.number(number);
     }
 
+    /// Writes a signed number of any size.
+    #[inline(never)]
+    pub fn integer(&mut self, number: i128) {
+        if number < 0 {
+            self.byte(b'-');
+        }
+        let (high, low) = (number.unsigned_abs() / 1_000_000_000, (number.unsigned_abs() % 1_000_000_000) as u64);
+        if high == 0 {
+            self.number(low);
+            return;
+        }
+        self.integer(high.cast_signed());
+        self.zero_padded(low / 10, 8);
+        self.number(low % 10);
+    }
+
     /// Writes an unsigned number in lower-case hexadecimal without a prefix.
     pub fn hex(&mut self, number: u64) {
         let mut shift = (63 - (number | 1).leading_zeros()) / 4 * 4;
@@ -183,6 +199,12 @@ impl Page {
     /// Writes a foreign text so that it is safe for terminals: control characters and invalid UTF-8 become `\xNN`.
     #[inline(never)]
     pub fn clean(&mut self, text: &[u8]) {
+        self.clean_of(text, char::is_control);
+    }
+
+    /// Writes a foreign text as [`clean`](Self::clean) does, and escapes the characters for which `hidden` returns
+    /// true; those from space to tilde are never escaped.
+    pub fn clean_of(&mut self, text: &[u8], hidden: impl Fn(char) -> bool) {
         if text.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             self.bytes(text);
             return;
@@ -191,7 +213,7 @@ impl Page {
             for c in chunk.valid().chars() {
                 let mut utf8 = [0; 4];
                 let utf8 = c.encode_utf8(&mut utf8).as_bytes();
-                if c.is_control() { self.escaped(utf8) } else { self.bytes(utf8) }
+                if hidden(c) { self.escaped(utf8) } else { self.bytes(utf8) }
             }
             self.escaped(chunk.invalid());
         }
@@ -292,6 +314,13 @@ mod tests {
                 assert_eq!(text(|p| p.zero_padded(n, 8)), format!("{n:08}"));
             }
             ten = ten.wrapping_mul(10);
+        }
+    }
+
+    #[test]
+    fn integers_have_any_size() {
+        for number in [0, 7, -1, 999_999_999, 1_000_000_000, -1_000_000_007, 10_i128.pow(27), i128::MAX, i128::MIN] {
+            assert_eq!(text(|p| p.integer(number)), number.to_string());
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! [`Page`](crate::Page) is even faster for whole batches.
 
+pub use flowgate_names::text::is_hidden;
+
 /// Writes text into a buffer of bytes.
 pub trait Text {
     /// Writes an unsigned number in decimal.

@@ -1,6 +1,6 @@
 //! Results of aggregations.
 
-use flowgate_sdk::{Cells, Groups, Page, query::kind, time::SECOND};
+use flowgate_sdk::{Cells, Groups, Page, family, query::kind, time::SECOND};
 
 use crate::{
     Output, Table,
@@ -123,19 +123,16 @@ fn heading(column: &Cells) -> Column {
 
 /// Returns the value of a row.
 pub(crate) fn value(column: &Cells, row: usize) -> Value<'_> {
-    if !column.has.is_empty() && column.has.get(row) != Some(&1) {
+    if !column.has(row) {
         return Value::Absent;
     }
-    let half = |halves: &[u64]| halves.get(row).copied().unwrap_or_default();
-    let bits = || u128::from(half(&column.hi)) << 64 | u128::from(half(&column.lo));
-    let ipv4 = |bits: u128| bits >> 32 == 0xffff;
-    let real = || column.reals.get(row).copied().unwrap_or_default();
+    let bits = column.bits(row);
     match column.kind {
         kind::TEXT => Value::text(column.texts.get(row)),
-        kind::ADDRESS => Value::Address(bits(), ipv4(bits())),
-        kind::NETWORK => Value::Network(bits(), ipv4(bits()), real() as u8),
-        kind::MEAN..=kind::BYTE_RATE => Value::Real(real()),
-        _ => Value::Number(bits().cast_signed()),
+        kind::ADDRESS => Value::Address(bits, family::is_ipv4(bits)),
+        kind::NETWORK => Value::Network(bits, family::is_ipv4(bits), column.real(row) as u8),
+        kind::MEAN..=kind::BYTE_RATE => Value::Real(column.real(row)),
+        _ => Value::Number(bits.cast_signed()),
     }
 }
 

@@ -8,7 +8,7 @@ use flowgate_sdk::{
 };
 
 use super::*;
-use crate::value::{Value, beginning, clean, duration, scaled, wide, width};
+use crate::value::{Value, beginning, clean, duration, scaled, width};
 
 const NOW: u64 = 1_795_480_170_500_000_000;
 
@@ -372,7 +372,7 @@ fn numbers_have_units() {
     for number in
         [0, 1, -1, i128::from(u64::MAX), i128::from(u64::MAX) + 1, i128::MAX, -10_i128.pow(38), 10_i128.pow(19)]
     {
-        assert_eq!(written(&|page| wide(page, number)), number.to_string());
+        assert_eq!(written(&|page| page.integer(number)), number.to_string());
     }
     let style = Style { human: true, names: true, ..Style::default() };
     for (kind, value, expected) in [

@@ -4,6 +4,7 @@ use flowgate_sdk::{
     Page, event, family, protocol,
     query::kind,
     state, status,
+    text::is_hidden,
     time::{SECOND, TimeZone},
 };
 
@@ -115,7 +116,7 @@ impl Style {
                 self.clock(page, time);
             }
             (_, Ok(value)) => write_number(page, value),
-            (_, Err(_)) => wide(page, value),
+            (_, Err(_)) => page.integer(value),
         }
     }
 
@@ -243,7 +244,7 @@ fn decimal(page: &mut Page, real: f64, digits: u32) {
     if real < 9_007_199_254_740_992.0 / 1000.0 {
         fraction(page, (real * scale as f64 + 0.5) as u64, digits, 0);
     } else {
-        wide(page, real as i128);
+        page.integer(real as i128);
     }
 }
 
@@ -263,63 +264,10 @@ fn fraction(page: &mut Page, value: u64, digits: u32, least: u32) {
     }
 }
 
-/// Writes any number.
-pub(crate) fn wide(page: &mut Page, value: i128) {
-    if value < 0 {
-        page.byte(b'-');
-    }
-    const NINETEEN: u128 = 10_u128.pow(19);
-    let rest = value.unsigned_abs();
-    if rest >= NINETEEN {
-        wide(page, (rest / NINETEEN) as i128);
-        // With its leading zeros, in parts that `zero_padded` takes.
-        let low = (rest % NINETEEN) as u64;
-        page.zero_padded(low / 100_000_000_000, 8);
-        page.zero_padded(low / 1000 % 100_000_000, 8);
-        page.zero_padded(low % 1000, 3);
-    } else {
-        write_number(page, rest as u64);
-    }
-}
-
-/// Returns true for a character without a width of its own that moves the cursor or makes a text look like another one,
-/// as for messages of the host.
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{2069}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
-}
-
 /// Writes a text from outside; invisible characters and invalid UTF-8 become `\xNN`, byte by byte.
+#[inline(never)]
 pub(crate) fn clean(page: &mut Page, text: &[u8]) {
-    if text.is_ascii() {
-        page.clean(text);
-        return;
-    }
-    for chunk in text.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            let mut utf8 = [0; 4];
-            let utf8 = character.encode_utf8(&mut utf8).as_bytes();
-            if is_hidden(character) { escaped(page, utf8) } else { page.bytes(utf8) }
-        }
-        escaped(page, chunk.invalid());
-    }
-}
-
-fn escaped(page: &mut Page, bytes: &[u8]) {
-    for &byte in bytes {
-        page.text(b"\\x");
-        page.hex_byte(byte);
-    }
+    page.clean_of(text, is_hidden);
 }
 
 /// Returns the columns that a character takes up on a terminal: 2 for those of East Asian scripts and pictures, none

@@ -12,7 +12,7 @@ use flowgate_test_support::built::root;
 /// These precede it in the list, so the graph has no cycle.
 const LAYERS: &[(&str, &[&str])] = &[
     ("names", &[]),
-    ("base", &[]),
+    ("base", &["names"]),
     ("privileges", &["base"]),
     ("isolation", &["base", "privileges"]),
     ("stock", &[]),

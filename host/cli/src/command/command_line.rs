@@ -226,10 +226,8 @@ fn changes(settings: &Settings) -> bool {
 
 /// Prints the error of an invalid command line.
 pub(super) fn print_syntax_error(error: &flowgate_syntax::CliError) -> Exit {
-    if let flowgate_syntax::CliError::Where(error) = error {
+    if let flowgate_syntax::CliError::Query(option, error) = error {
         // Several lines, which show the place.
-        report::text(format!("flowgate: --where: {error}\n").as_bytes());
-    } else if let flowgate_syntax::CliError::Aggregation(option, error) = error {
         report::text(format!("flowgate: --{option}: {error}\n").as_bytes());
     } else if error.is_text() {
         report::text(&error.message());

@@ -213,8 +213,7 @@ impl Context<'_> {
         if users {
             report::start_log();
         }
-        let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP, Output::TABLE];
-        let local_time = times.iter().any(|&time| settings.output.contains(time));
+        let local_time = settings.output.contains(Output::LOCAL_TIME);
         if let Some(loader) = &self.loader
             && loader.suits(&labels, users, local_time)
         {

@@ -259,7 +259,6 @@ fn of_commands(messages: &mut Messages) {
         PluginOption {value: word(), option: word()} 2,
         PluginQuote (word()) 1,
         PluginText (word()) 1,
-        WhereText (word()) 1,
         NoUtf8 (word(), "x") 1,
         Grant (text()) 1,
         OnErrorValue (word()) 1,

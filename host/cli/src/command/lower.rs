@@ -9,13 +9,12 @@ use flowgate_model::{EventGroups, OptionValue};
 use flowgate_netlink::{Deletion, DumpFilter, Namespace, Statistics};
 use flowgate_pipeline::{
     FormatSpec, Spec, StageSpec, StockStage,
-    aggregate::AggregationSpec,
     entries::Batch,
     executor::Shows,
     loader::PluginSpec,
     spec::{self, Dump, Events},
 };
-use flowgate_syntax::{Aggregate, Command, Output, PluginArgument, Settings, Table};
+use flowgate_syntax::{Command, Output, PluginArgument, Settings, Table};
 
 /// Returns the spec of a command on the kernel. If the kernel may be able to carry it out by itself, the source is a
 /// [`Deletion`]; [`entries`] returns the equivalent spec that works on the entries.
@@ -62,10 +61,7 @@ pub(super) fn entries(row: &Row, settings: &Settings, namespace: Option<Namespac
     if row.selects && row.table != Table::Expect {
         spec.selection = settings.selection.clone();
         spec.query = settings.query.clone();
-        spec.aggregation = settings.aggregate.clone().map(|aggregate| {
-            let Aggregate { aggregation, every, text } = aggregate;
-            AggregationSpec { aggregation, every, text: Some(text) }
-        });
+        spec.aggregation = settings.aggregate.clone().map(flowgate_config::aggregation);
     }
     spec.stages = settings.plugins.iter().map(|argument| plugin(argument).into()).collect();
     if let Some(name) = row.acts {

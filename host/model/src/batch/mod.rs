@@ -17,4 +17,4 @@ pub use check::{check, check_expectations, check_texts};
 pub use columns::{push_sparse, push_text, text};
 pub use projection::project;
 pub use retain::{retain, retain_expectations};
-pub use split::{copy_expectation_rows, copy_rows, expectation_ranges, ranges};
+pub use split::{copy_expectation_rows, copy_groups, copy_rows, expectation_ranges, ranges};

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::columns::{text, with_dense, with_grouped, with_sparse, with_texts};
 use crate::{
-    Addresses, Annotations, Column, Expectations, ExpectedNat, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples,
+    Addresses, Annotations, Cells, Column, Expectations, ExpectedNat, Flows, Groups, Rare, RawAttributes, SparseTexts,
+    Texts, Tuples,
 };
 
 /// Maximum number of rows in a call of a format.
@@ -166,6 +167,26 @@ pub fn copy_expectation_rows(rows: &Expectations, range: Range<usize>) -> Expect
         unknown: rows.unknown.as_ref().map(|unknown| raw(unknown, &range)),
         annotations: rows.annotations.as_ref().map(|notes| annotations(notes, &range)),
         more: rows.more.iter().map(|column| more(column, &range)).collect(),
+    }
+}
+
+/// Returns some rows of a result of an aggregation.
+#[must_use]
+pub fn copy_groups(groups: &Groups, range: Range<usize>) -> Groups {
+    let cells = |cells: &Cells| Cells {
+        name: cells.name.clone(),
+        kind: cells.kind,
+        has: dense(&cells.has, &range),
+        hi: dense(&cells.hi, &range),
+        lo: dense(&cells.lo, &range),
+        reals: dense(&cells.reals, &range),
+        texts: texts(&cells.texts, &range),
+    };
+    Groups {
+        length: range.len() as u32,
+        columns: groups.columns.iter().map(cells).collect(),
+        errors: dense(&groups.errors, &range),
+        ..*groups
     }
 }
 

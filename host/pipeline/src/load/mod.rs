@@ -69,6 +69,11 @@ pub struct LoadedSpec {
     pub format_plugin: Option<LoadedPlugin>,
 }
 
+/// Returns the problems of the plugin of a part.
+fn of_part(part: SpecPart, errors: PluginProblems) -> impl Iterator<Item = SpecProblem> {
+    errors.into_all().into_iter().map(move |error| SpecProblem { part, error })
+}
+
 impl Spec {
     /// Loads the plugins, and checks and configures them.
     ///
@@ -83,7 +88,7 @@ impl Spec {
                 stages.push(stage);
                 stage_plugins.push(plugin);
             }
-            Err(errors) => problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error })),
+            Err(errors) => problems.extend(of_part(part, errors)),
         };
         if self.selects() {
             let matching = StockStage::matching(self.selection.clone(), self.query.clone());
@@ -105,8 +110,7 @@ impl Spec {
             match aggregation.map(|aggregation| loader.load_aggregator(aggregation)).transpose() {
                 Ok(loaded) => loaded.unzip(),
                 Err(errors) => {
-                    let part = SpecPart::Aggregation;
-                    problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error }));
+                    problems.extend(of_part(SpecPart::Aggregation, errors));
                     (None, None)
                 }
             };
@@ -119,10 +123,7 @@ impl Spec {
                     let text = plugin.text.as_ref().map(|text| format!("{}: {text}", metric.name));
                     metric_plugins.push(LoadedPlugin { text, ..plugin });
                 }
-                Err(errors) => {
-                    let part = SpecPart::Aggregation;
-                    problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error }));
-                }
+                Err(errors) => problems.extend(of_part(SpecPart::Aggregation, errors)),
             }
         }
         // A dry run prints with formats of its own, but the format is checked nevertheless.
@@ -130,8 +131,7 @@ impl Spec {
         let (format, format_plugin) = match format.transpose() {
             Ok(loaded) => loaded.unzip(),
             Err(errors) => {
-                let part = SpecPart::Format;
-                problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error }));
+                problems.extend(of_part(SpecPart::Format, errors));
                 (None, None)
             }
         };
@@ -208,7 +208,7 @@ impl PluginLoader {
         instance.end_start_up();
         // The seed is nobody's business.
         let plugin = LoadedPlugin { options: Vec::new(), text: spec.text.clone(), ..plugin };
-        Ok(((instance, spec.reads() & field::ALL), plugin))
+        Ok(((instance, spec.aggregation.reads() & field::ALL), plugin))
     }
 
     /// Starts a format.

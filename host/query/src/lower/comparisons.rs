@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use flowgate_model::Operation;
 use flowgate_names::{
+    family::is_ipv4,
     operation::{Comparison, REGEX_SIZE},
     query::{self, kind},
 };
@@ -15,7 +16,7 @@ use super::{
     values::to_bits,
 };
 use crate::{
-    condition::{Condition, Set, address, is_ipv4, number},
+    condition::{Condition, Set, address, number},
     error::{Diagnostic, quoted},
     lexer::{self, Unit},
     parser::{Id, NodeKind, TextTest},

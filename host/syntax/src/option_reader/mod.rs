@@ -8,14 +8,14 @@ use super::error::{CliError, RawArg};
 use super::extra_fields::exact_number;
 use super::getopt::{ScannedOption, Scanner};
 use super::option_lookup::{OptionId, OptionLookup};
-use super::options::{COMMANDS, OptionKey};
+use super::options::{AGGREGATING, COMMANDS, OptionKey};
 use super::parsed_options::{LabelUse, ParsedOptions};
 use super::protocols::{self, Database, Protocol, ProtocolKey, ProtocolValues};
 use super::settings::{ColorChoice, Command, Output, Table};
 use super::values::{self, NumberFormat};
 use super::wrong_value::WrongValue;
 use super::{plugin, strict};
-use flowgate_base::address::ListenAddressError;
+use flowgate_base::{address::ListenAddressError, similar::nearest};
 use flowgate_model::table_column;
 
 /// Parses words, the first of which is the program's name. [`strict::check`] decides if values that `conntrack`
@@ -52,9 +52,10 @@ pub(crate) fn read(
         reader.warnings.truncate(warnings);
         return Err(reader.rejection(rejected));
     }
-    // Only these types have columns and headings.
+    // Only tables have columns and headings, and groups are shown in one if nothing else is asked for.
     let parsed = &mut reader.parsed;
-    if parsed.given.contains_any(&[OptionKey::Columns, OptionKey::NoHeader])
+    let columned = [OptionKey::Columns, OptionKey::NoHeader];
+    if (parsed.given.contains_any(&columned) || parsed.given.contains_any(&AGGREGATING))
         && Output::FORMS.iter().all(|(form, _)| !parsed.output.contains(*form))
     {
         parsed.output.insert(Output::TABLE);
@@ -256,7 +257,7 @@ impl<'a> OptionReader<'a> {
             | OptionKey::MaxGroups
             | OptionKey::Approximate => self.parsed.aggregation.set(key, value)?,
             OptionKey::Where => {
-                let text = String::from_utf8(value.to_vec()).map_err(|_| CliError::WhereText(value.into()))?;
+                let text = String::from_utf8(value.to_vec()).map_err(|_| CliError::NoUtf8(value.into(), "where"))?;
                 if self.parsed.query.replace(text).is_some() {
                     return Err(CliError::WhereTwice);
                 }
@@ -290,9 +291,7 @@ impl<'a> OptionReader<'a> {
             }
             OptionKey::Columns => self.parsed.columns = Some(columns(value)?),
             OptionKey::ConfirmAbove => {
-                let digits =
-                    std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-                let number = digits.and_then(|text| text.parse::<u32>().ok());
+                let number = values::digits(value).and_then(|text| text.parse::<u32>().ok());
                 let wrong = || WrongValue::new(None, "confirm-above", value, "a number of flows".to_owned());
                 self.parsed.confirm_above = Some(number.ok_or_else(wrong)?.into());
             }
@@ -376,13 +375,8 @@ fn columns(text: &[u8]) -> Result<String, CliError> {
     match names.split(',').find(|name| table_column::by_name(name).is_none()) {
         None => Ok(names),
         Some(wrong) => {
-            let near = table_column::names()
-                .filter(|known| wrong.len().abs_diff(known.len()) <= 1 + known.len() / 4)
-                .map(|known| (strsim::damerau_levenshtein(&wrong.to_lowercase(), known), known))
-                .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
-                .min();
-            let takes = match near {
-                Some((_, near)) => format!("names of columns, and there is none `{wrong}`; did you mean `{near}`?"),
+            let takes = match nearest(wrong, table_column::names()) {
+                Some(near) => format!("names of columns, and there is none `{wrong}`; did you mean `{near}`?"),
                 None => format!("names of columns such as src,dport,bytes, and there is none `{wrong}`"),
             };
             Err(WrongValue::new(None, "columns", text, takes).into())
@@ -391,7 +385,6 @@ fn columns(text: &[u8]) -> Result<String, CliError> {
 }
 
 fn batch(text: &[u8]) -> Result<u32, CliError> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let rows = digits.and_then(|text| text.parse().ok()).filter(|rows| (1..=65536).contains(rows));
+    let rows = values::digits(text).and_then(|text| text.parse().ok()).filter(|rows| (1..=65536).contains(rows));
     rows.ok_or_else(|| CliError::BatchRows(text.into()))
 }

@@ -173,8 +173,7 @@ pub(crate) fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> 
     if port.is_empty() {
         return Err(CliError::NoPort);
     }
-    let digits = std::str::from_utf8(port).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let value = digits.and_then(|text| text.parse::<u16>().ok());
+    let value = super::digits(port).and_then(|text| text.parse::<u16>().ok());
     value.map(|port| (host, Some(port))).ok_or_else(|| CliError::InvalidPort(port.into()))
 }
 

@@ -13,3 +13,8 @@ pub(crate) use address::{
 pub(crate) use list::{IgnoredName, abbreviates, bad_parameter, elements};
 pub use number::MAX_RECEIVE_BUFFER;
 pub(crate) use number::{NumberFormat, mark, number, protocol_number};
+
+/// Returns a text of nothing but decimal digits; `None` for any other.
+pub(crate) fn digits(text: &[u8]) -> Option<&str> {
+    std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+}

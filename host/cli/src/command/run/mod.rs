@@ -124,8 +124,7 @@ fn explain(config: &Config, row: &Row, loaded: &LoadedSpec) -> Result<Explanatio
 /// Returns the loader of plugins.
 fn loader(config: &Config) -> Result<PluginLoader, CommandError> {
     let labels = config.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
-    let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP, Output::TABLE];
-    super::loader(labels, true, times.iter().any(|&time| config.output.contains(time)))
+    super::loader(labels, true, config.output.contains(Output::LOCAL_TIME))
 }
 
 /// Returns the row of the command table with the messages of this pipeline.
