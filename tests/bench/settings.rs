@@ -32,8 +32,8 @@ pub(crate) struct Settings {
     pub before: Option<String>,
     /// Numbers of tenants.
     pub tenants: Vec<u16>,
-    /// The plugin of tenants that harm nobody, which passes everything: the stock plugin unless an earlier flowgate takes
-    /// an earlier one.
+    /// The plugin of tenants that harm nobody, which passes everything: the stock plugin unless an earlier flowgate
+    /// takes an earlier one.
     pub tenant_plugin: Option<PathBuf>,
 }
 

@@ -9,8 +9,8 @@ use wasmtime::{Config, OptLevel, ProfilingStrategy, WasmBacktraceDetails};
 /// Address space in bytes into which each linear memory of a stock plugin can grow: the default memory limit of a
 /// plugin.
 pub const STOCK_MEMORY: u64 = 64 << 20;
-/// Inaccessible address space in bytes behind each: more than the constant offsets of accesses, the largest of which are
-/// addresses of static data, behind 1 MiB of stack.
+/// Inaccessible address space in bytes behind each: more than the constant offsets of accesses, the largest of which
+/// are addresses of static data, behind 1 MiB of stack.
 const STOCK_GUARD: u64 = 2 << 20;
 
 /// Address space in bytes into which a memory can grow before it has to move, so that it moves rarely.
@@ -53,7 +53,7 @@ pub fn common() -> Config {
 /// length, and what its constant offset adds caught by the guard pages. So all accesses to one structure have a single
 /// comparison: compared with a constant, each would need one of its own.
 ///
-/// A memory that [`grows`] may move to a larger place, so that its code reads anew where it is.
+/// A memory that [`grows`] may move to a larger place, so that its code reads its place again.
 pub fn stock(grows: bool) -> Config {
     let mut config = common();
     config.memory_reservation(0);

@@ -76,8 +76,8 @@ static ENGINES: [OnceLock<Engine>; 2] = [OnceLock::new(), OnceLock::new()];
 /// Loaded components, which are kept until the process ends.
 static LOADED: Mutex<BTreeMap<&str, Component>> = Mutex::new(BTreeMap::new());
 
-/// Advances the clock of the images' engines, if there are any. If several threads advance it, a call checks its own time
-/// more often, and ends no sooner.
+/// Advances the clock of the images' engines, if there are any. If several threads advance it, a call checks its own
+/// time more often, and ends no sooner.
 pub fn tick() {
     ENGINES.iter().filter_map(OnceLock::get).for_each(Engine::increment_epoch);
 }

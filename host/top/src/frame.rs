@@ -79,8 +79,8 @@ pub fn protocols(snapshot: &Snapshot) -> String {
     sums.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns a line with the total rate of the last dumps as bars, in bytes or, if flows are sorted by packets, in packets;
-/// `None` if there are fewer than two. The bars are relative to the largest of those that fit into the width.
+/// Returns a line with the total rate of the last dumps as bars, in bytes or, if flows are sorted by packets, in
+/// packets; `None` if there are fewer than two. The bars are relative to the largest of those that fit into the width.
 #[must_use]
 pub fn history(snapshot: &Snapshot, width: usize) -> Option<String> {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

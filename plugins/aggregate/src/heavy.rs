@@ -1,5 +1,5 @@
-//! The heaviest groups, by the algorithm Space-Saving (Metwally, Agrawal, El Abbadi 2005): a flow of a group that is not
-//! kept takes the place of the lightest one, and its weight, which is then the error of the new one.
+//! The heaviest groups, by the algorithm Space-Saving (Metwally, Agrawal, El Abbadi 2005): a flow of a group that is
+//! not kept takes the place of the lightest one, and its weight, which is then the error of the new one.
 
 /// A heap of groups, the lightest one first, once there are as many as are kept.
 #[derive(Clone, Debug, Default)]

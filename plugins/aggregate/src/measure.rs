@@ -309,7 +309,7 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Begins a group anew.
+    /// Resets the value of a group to that of an empty one.
     pub(crate) fn reset(&mut self, group: u32, store: &mut Store) {
         let at = group as usize;
         match self {

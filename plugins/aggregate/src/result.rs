@@ -40,7 +40,8 @@ impl Rank {
     const LAST: Rank = Rank { absent: true, rank: 0 };
 }
 
-/// A group with its ranks in the two columns that decide first; that of the second one only if the first one's is exact.
+/// A group with its ranks in the two columns that decide first; that of the second one only if the first one's is
+/// exact.
 #[derive(Clone, Copy, Debug)]
 struct Ranked {
     ranks: [Rank; 2],
@@ -101,7 +102,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Returns the rank of a group in a column: one with a smaller rank comes first, one with the same rank is compared.
+    /// Returns the rank of a group in a column: one with a smaller rank comes first, one with the same rank is
+    /// compared.
     fn rank(&self, sort: &Sort, group: u32) -> Rank {
         const SIGN: u128 = 1 << 127;
         let column = sort.column as usize;

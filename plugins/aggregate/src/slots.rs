@@ -2,7 +2,7 @@
 
 /// Hashes words and bytes, by multiplying with secrets.
 ///
-/// Addresses and ports are chosen by whoever sends packets: without the secrets, nobody can tell which ones collide.
+/// Senders of packets choose addresses and ports: without the secrets, none of them can find out which ones collide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hasher([u64; 3]);
 

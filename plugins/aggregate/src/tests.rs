@@ -560,25 +560,3 @@ fn unsound_aggregations_are_refused() {
     let mean = measure("avg", 4, kind::MEAN, Some(of_field(q::BYTES)));
     refused(Aggregation { approximate: true, ..by(vec![], vec![mean]) }, "sorts by a count or a sum");
 }
-
-/// Prints the time for each flow: `cargo test --release -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures time"]
-fn time_for_each_flow() {
-    for groups in [100, 10_000, 200_000] {
-        let mut random = Random::new(1);
-        let batches: Vec<Flows> = (0..400)
-            .map(|_| {
-                let rows: Vec<(u32, u64)> = (0..1024).map(|_| (random.below(groups) as u32, 1000)).collect();
-                weighted(&rows)
-            })
-            .collect();
-        let mut plugin = started(&by(vec![source()], vec![BYTES()]));
-        let start = std::time::Instant::now();
-        batches.iter().for_each(|flows| plugin.add(flows).unwrap());
-        let each = start.elapsed().as_nanos() as f64 / (400.0 * 1024.0);
-        let start = std::time::Instant::now();
-        let taken = plugin.take(0, 0);
-        println!("{groups} groups: {each:.1} ns a flow, {} groups taken in {:?}", taken.total, start.elapsed());
-    }
-}

@@ -189,8 +189,8 @@ fn neighbour_saw(serving: &Serving, last: u16) {
     assert!(ports.iter().copied().eq(1..=last), "not each of {last} once and in order: {ports:?}");
 }
 
-/// Returns the number of the neighbour's calls that it took to see this many flows, and the 50th and the 99th percentile
-/// of their times in microseconds. Workers report statistics at intervals.
+/// Returns the number of the neighbour's calls that it took to see this many flows, and the 50th and the 99th
+/// percentile of their times in microseconds. Workers report statistics at intervals.
 fn times(serving: &Serving, flows: u16) -> (u64, f64, f64) {
     let mut plugin = Value::Null;
     serving.until("the neighbour's statistics are complete", || {

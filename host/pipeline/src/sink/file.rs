@@ -100,7 +100,8 @@ impl FileSink {
     /// killed while it was writing, is ended first. `warnings` receives warnings.
     ///
     /// # Errors
-    /// [`SinkError::Open`], [`SinkError::Write`], and [`SinkError::NotRegular`] if rotation is wanted of a file that is not regular.
+    /// [`SinkError::Open`], [`SinkError::Write`], and [`SinkError::NotRegular`] if rotation is wanted of a file that is
+    /// not regular.
     pub fn open(options: FileOptions, warnings: Warnings) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
         let (directory, name) = Directory::of(&options.path, options.trust).map_err(failed)?;

@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_takes_over_when_it_is_told_to() {
+    fn the_thread_takes_over_when_the_queue_is_handed_over() {
         let queue = Queue::new(100);
         queue.hand_over();
         assert!(queue.wait_for_turn());

@@ -411,7 +411,7 @@ mod tests {
                 &[UtcOffset { since: -1, offset: 3600 }],
             );
             setup.plugins[1].state = [(vec![0xff], vec![0, 1])].into();
-            (setup.time, setup.check, setup.job) = (11, true, Some(vec![1, 0, 255]));
+            (setup.check, setup.job) = (true, Some(vec![1, 0, 255]));
             (setup.time, setup.interval) = (11, 13);
             let code = [b"first".as_slice(), b"second one"].map(|code| sealed("code", code).unwrap());
             let mut file = setup.to_file(&code).unwrap();

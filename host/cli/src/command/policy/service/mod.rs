@@ -5,7 +5,8 @@
 //! time. One more thread answers the control socket, checks for SIGHUP and feeds the watchdog (`control`).
 //!
 //! * `event_source` receives the events of a network namespace, and `dispatch` delivers them.
-//! * `generation` starts the tenants of a policy and lets them take over; `tenant` is one that runs, `worker` its thread.
+//! * `generation` starts the tenants of a policy and lets them take over; `tenant` is one that runs, `worker` its
+//!   thread.
 
 mod control;
 mod dispatch;

@@ -50,8 +50,8 @@ impl Performer {
             let number = kinds.len();
             kinds.push(proposed.kind);
             let read = if number < self.most { read(&proposed) } else { Err(Unproposed::Other(String::new())) };
-            // Whether the plugin was shown the flow is the worker's word, so none was. What cannot be read names nothing,
-            // and is refused.
+            // Whether the plugin was shown the flow is the worker's word, so none was. What cannot be read names
+            // nothing, and is refused.
             rows.push(action::NO_ROW);
             values.push(match read {
                 Ok(flow) => {
