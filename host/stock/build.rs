@@ -196,7 +196,7 @@ fn build(root: &Path, target: &Path) -> Result<(), Failure> {
     }
     // Functions of more than a small size are called, and not repeated at each call: 5 % less code than with LLVM's
     // threshold of 225. Those marked `#[inline]` have a threshold of their own.
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Cllvm-args=-inline-threshold=100");
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Cllvm-args=-inline-threshold=60");
     let output = cargo.output().map_err(|error| format!("running cargo for the stock plugins: {error}"))?;
     if output.status.success() {
         return Ok(());

@@ -117,7 +117,7 @@ fn bench() -> Result<(), String> {
     rows.extend(aggregate::run(&settings, flows, rounds));
     rows.extend(bulk::run(&settings));
     if settings.chooses(EVENTS) {
-        events::run(&settings, (flows / 2).max(1), rounds.min(3));
+        events::run(&settings, (flows / 2).max(1), rounds);
     }
     if settings.chooses(TENANTS) {
         tenants::run(&settings, (flows / 2).max(1), rounds.min(3));

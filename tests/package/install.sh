@@ -9,8 +9,8 @@ target=$1
 cd "$(dirname "$0")/../.."
 . tests/package/checks.sh
 
-# At most 20 MiB.
-readonly LARGEST=20971520
+# At most 20 MB.
+readonly LARGEST=20000000
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
