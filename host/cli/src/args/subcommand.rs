@@ -181,6 +181,14 @@ pub enum Subcommand {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Many hosts as one, over NATS: ask all of them, and miss none
+    #[cfg(feature = "fleet")]
+    #[command(after_help = "From nothing to the first answer: flowgate fleet init --help")]
+    Fleet {
+        /// What to do
+        #[command(subcommand)]
+        command: super::fleet_command::FleetCommand,
+    },
 }
 
 /// The options of `run`. The comments are their help.

@@ -115,6 +115,12 @@ impl CommandLine {
             Invocation::Text(_) => false,
             Invocation::Subcommand(subcommand) => {
                 use Subcommand::{Record, Replay, Run, Top};
+                #[cfg(feature = "fleet")]
+                if let Subcommand::Fleet { command: crate::args::fleet_command::FleetCommand::Agent { .. } } =
+                    subcommand.as_ref()
+                {
+                    return true;
+                }
                 matches!(subcommand.as_ref(), Run(_) | Record { .. } | Replay { .. } | Top { .. })
             }
         }

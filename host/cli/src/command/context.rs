@@ -174,6 +174,8 @@ impl Context<'_> {
             Subcommand::Plugin { command } => plugin::run(self, command),
             Subcommand::Audit(options) => policy::audit(options, self.sink),
             Subcommand::Policy { command } => policy::run(command, self.sink),
+            #[cfg(feature = "fleet")]
+            Subcommand::Fleet { command } => super::fleet::run(self, command),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)

@@ -20,6 +20,8 @@ mod entries;
 #[cfg(test)]
 mod error_texts;
 mod explain;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 #[cfg(test)]
 mod kernels;
 mod load;

@@ -41,6 +41,9 @@ fn of_command(name: &ProgramName, invocation: &Invocation, file: Option<&[u8]>) 
             | Subcommand::Top { command, .. } => of_words(name, command),
             Subcommand::Plugin { command: PluginCommand::New { .. } } => NEITHER,
             Subcommand::Plugin { .. } | Subcommand::Policy { command: PolicyCommand::Check { .. } } => PLUGINS,
+            // An agent needs CAP_NET_ADMIN, which is kept; it runs no plugin.
+            #[cfg(feature = "fleet")]
+            Subcommand::Fleet { .. } => NEITHER,
             Subcommand::Policy { .. } | Subcommand::Audit(_) | Subcommand::Completions { .. } | Subcommand::Man => {
                 NEITHER
             }

@@ -141,6 +141,10 @@ pub enum CommandError {
     /// A subcommand of `policy` failed.
     #[error(transparent)]
     Policy(#[from] super::policy::PolicyError),
+    /// A subcommand of `fleet` failed.
+    #[cfg(feature = "fleet")]
+    #[error(transparent)]
+    Fleet(#[from] super::fleet::FleetError),
     /// A plugin needs a service that it was not granted.
     #[error(
         "plugin {} cannot start: it needs flowgate:conntrack/{}, which it was not granted; to allow it: --grant {grant}",

@@ -1,0 +1,256 @@
+//! `fleet`: the subcommands for many hosts. The comments are their help.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use flowgate_fleet::{
+    config::{self, Server},
+    names::{AgentName, Label},
+};
+
+use super::plugin_command::Report;
+
+/// Arguments of all commands that connect as an operator. The comments are their help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct OperatorArgs {
+    /// The operator's file; without it, the one that FLOWGATE_FLEET names, or /etc/flowgate/fleet/operator.toml
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub operator: Option<PathBuf>,
+    /// Output format; as JSON, one object a line, and the roll call on standard error too
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Report,
+}
+
+/// Arguments of all commands that ask agents. The comments are their help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct AskArgs {
+    /// Who asks
+    #[command(flatten)]
+    pub operator: OperatorArgs,
+    /// Only agents with all of these labels: role=web,site=fra
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_hint = clap::ValueHint::Other)]
+    pub on: Vec<Label>,
+    /// Only this agent, by name or id; may be repeated
+    #[arg(long = "agent", value_name = "NAME", value_hint = clap::ValueHint::Other)]
+    pub agents: Vec<String>,
+    /// How long each agent has to answer
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout, value_hint = clap::ValueHint::Other)]
+    pub timeout: Duration,
+    /// Exit with 0 although this many agents did not answer
+    #[arg(long, value_name = "N", default_value_t = 0, value_hint = clap::ValueHint::Other)]
+    pub allow_missing: usize,
+}
+
+/// A subcommand of `fleet`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+pub enum FleetCommand {
+    /// Make a fleet: keys, certificates, and the configuration of its NATS server
+    #[command(after_help = "Writes a directory that belongs on a machine of an operator, since it has secrets:\n\n  \
+        server/            for the NATS server: nats-server.conf, users.conf, tls/\n  \
+        operators/NAME/    for each operator: operator.toml and two keys, to connect with and to sign with\n  \
+        agents/NAME/       for each agent, from `flowgate fleet enrol`\n\n\
+        From nothing to the first answer:\n  \
+        flowgate fleet init fleet --server nats.example.net --server-dir /etc/nats/flowgate\n  \
+        flowgate fleet enrol fleet web-1 --label role=web\n  \
+        scp -r fleet/server nats.example.net:/etc/nats/flowgate     # and there: nats-server -c /etc/nats/flowgate/nats-server.conf\n  \
+        scp -r fleet/agents/web-1 web-1:/etc/flowgate/fleet         # and there: flowgate fleet agent\n  \
+        flowgate fleet ls --operator fleet/operators/admin/operator.toml")]
+    Init {
+        /// The directory to write
+        #[arg(value_hint = clap::ValueHint::DirPath)]
+        directory: PathBuf,
+        /// The NATS server, as agents and operators reach it: HOST or HOST:PORT
+        #[arg(long, value_name = "SERVER", value_hint = clap::ValueHint::Hostname)]
+        server: Server,
+        /// A further name or address of the server, for its certificate; may be repeated
+        #[arg(long, value_name = "HOST", value_hint = clap::ValueHint::Hostname)]
+        also: Vec<Server>,
+        /// An operator; may be repeated
+        #[arg(long = "operator", value_name = "NAME", default_value = "admin", value_hint = clap::ValueHint::Other)]
+        operators: Vec<AgentName>,
+        /// How many operators sign a plan before agents do it
+        #[arg(long, value_name = "N", default_value_t = 1, value_hint = clap::ValueHint::Other)]
+        need: usize,
+        /// Where the files of the server will be on its host; DIRECTORY/server if not given
+        #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::Other)]
+        server_dir: Option<PathBuf>,
+        /// Where the server stores what it must not forget
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/nats/flowgate", value_hint = clap::ValueHint::Other)]
+        store: PathBuf,
+        /// For a server before 2.10, which cannot write to disk what it acknowledges
+        #[arg(long)]
+        no_sync: bool,
+    },
+    /// Add an agent to a fleet: its key, its file, and its permissions on the server
+    #[command(
+        after_help = "The server takes the new permissions when it has the new users.conf and is reloaded; nobody is \
+        disconnected.\n\n\
+        Examples:\n  flowgate fleet enrol fleet web-1 --label role=web --label site=fra\n  \
+        scp -r fleet/agents/web-1 web-1:/etc/flowgate/fleet\n  \
+        scp fleet/server/users.conf nats.example.net:/etc/nats/flowgate/ && ssh nats.example.net nats-server --signal reload"
+    )]
+    Enrol {
+        /// The directory of the fleet
+        #[arg(value_hint = clap::ValueHint::DirPath)]
+        directory: PathBuf,
+        /// The agent's name
+        #[arg(value_hint = clap::ValueHint::Other)]
+        name: AgentName,
+        /// A label: NAME or NAME=VALUE; may be repeated
+        #[arg(long = "label", value_name = "LABEL", value_hint = clap::ValueHint::Other)]
+        labels: Vec<Label>,
+        /// Where the agent keeps its journal and its audit
+        #[arg(long, value_name = "DIR", default_value = config::STATE, value_hint = clap::ValueHint::Other)]
+        state: PathBuf,
+    },
+    /// Answer questions about this host, and do what was planned and signed, until a signal ends it
+    #[command(
+        after_help = "Needs CAP_NET_ADMIN. It goes on without the server, and connects again when that is back. Without \
+        `signers` in its file it answers, and never acts.\n\n\
+        Example:\n  flowgate fleet agent /etc/flowgate/fleet/agent.toml"
+    )]
+    Agent {
+        /// The agent's file
+        #[arg(default_value = config::AGENT_FILE, value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// The roll call: which agents there are, and what each runs
+    #[command(
+        after_help = "Asks every agent of the registry, where each is from its first connection on. Each ends as one of:\n\n  \
+        answered   all of its answer is here\n  \
+        partial    a part of it is\n  \
+        refused    the agent does not do such a thing\n  \
+        failed     the agent, or its kernel, could not\n  \
+        late       it is there, and did not answer in time\n  \
+        absent     nobody is there\n\n\
+        The exit status is 0 only if all answered, or all but --allow-missing.\n\n\
+        Examples:\n  flowgate fleet ls\n  flowgate fleet ls --on role=web -o json | jq -r .kernel | sort | uniq -c"
+    )]
+    Ls(AskArgs),
+    /// Take an agent out of the registry, so that it is not missed any more
+    #[command(
+        after_help = "One that is still running comes back within five minutes; to keep it out, take its user out \
+        of users.conf.\n\nExample:\n  flowgate fleet forget web-1"
+    )]
+    Forget {
+        /// Who asks
+        #[command(flatten)]
+        operator: OperatorArgs,
+        /// The agent, by name or id
+        #[arg(value_hint = clap::ValueHint::Other)]
+        agent: String,
+    },
+    /// Find out what is wrong with the server, the agents, or their clocks
+    #[command(after_help = "The exit status is 1 if there is a problem, 0 if there are only warnings.\n\n\
+        Example:\n  flowgate fleet doctor")]
+    Doctor {
+        /// Who asks
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
+    /// List flows of all agents
+    #[command(
+        after_help = "After -- come selectors and output options as of flowgate -L, --where too. Each agent evaluates them, \
+        down to its kernel's filter. Rows come agent by agent as they answer; each has the agent's name in front, or with \
+        -o json as its member `agent`.\n\n\
+        Every agent is in the roll call, on standard error; the exit status is 0 only if all answered in full, or all but \
+        --allow-missing.\n\n\
+        Examples:\n  flowgate fleet list -- -p tcp --dport 443\n  \
+        flowgate fleet list --on role=web -- --where 'bytes > 1G and age > 1h'\n  \
+        flowgate fleet list -o json --allow-missing 3 -- -p udp > flows.json 2> roll-call.json"
+    )]
+    List {
+        /// Whom, and for how long
+        #[command(flatten)]
+        ask: AskArgs,
+        /// Selectors and output options, as of -L
+        #[arg(last = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
+        words: Vec<OsString>,
+    },
+    /// Count flows of all agents
+    #[command(after_help = "Without selectors it is the number of entries that each kernel has.\n\n\
+        Examples:\n  flowgate fleet count\n  flowgate fleet count --on site=fra -- -p tcp --where 'state == SYN_SENT'")]
+    Count {
+        /// Whom, and for how long
+        #[command(flatten)]
+        ask: AskArgs,
+        /// Selectors, as of -L
+        #[arg(last = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
+        words: Vec<OsString>,
+    },
+    /// Delete flows of all agents: as a plan, or at once where one signature is enough
+    #[command(
+        after_help = "With --dry-run every agent counts what it would delete, and nothing is done. --plan writes that as a \
+        plan, which `flowgate fleet sign` signs, as often as the agents need it, and `flowgate fleet apply` has done: \
+        by the agents in it, before it expires, once, and only if there are no more such flows than the plan has and its \
+        allowance. No agent deletes its own connection to the server.\n\n\
+        Without --dry-run the plan is signed with the key of this operator and applied at once; agents that need more \
+        signatures refuse.\n\n\
+        Examples:\n  flowgate fleet delete --dry-run -- -p udp --dport 53\n  \
+        flowgate fleet delete --dry-run --plan dns.json --on role=web -- -p udp --dport 53\n  \
+        flowgate fleet sign dns.json && flowgate fleet apply dns.json"
+    )]
+    Delete {
+        /// Whom, and for how long
+        #[command(flatten)]
+        ask: AskArgs,
+        /// Count only
+        #[arg(long)]
+        dry_run: bool,
+        /// With --dry-run: write the plan to this file
+        #[arg(long, value_name = "FILE", requires = "dry_run", value_hint = clap::ValueHint::FilePath)]
+        plan: Option<PathBuf>,
+        /// How long the plan is valid, a day at most
+        #[arg(long, value_name = "TIME", default_value = "15m", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
+        expires: Duration,
+        /// By how many percent the flows of an agent may have become more
+        #[arg(long, value_name = "PERCENT", default_value_t = 10, value_hint = clap::ValueHint::Other)]
+        allowance: u32,
+        /// Selectors, as of -D
+        #[arg(last = true, required = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
+        words: Vec<OsString>,
+    },
+    /// Show a plan and sign it
+    #[command(
+        after_help = "Nothing is sent. Who signs reads what is printed first, and it is printed whatever the plan \
+        says.\n\nExample:\n  flowgate fleet sign dns.json"
+    )]
+    Sign {
+        /// Who signs
+        #[command(flatten)]
+        operator: OperatorArgs,
+        /// The plan
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Have a plan done by the agents in it
+    #[command(after_help = "It is for the agents that are connected now: one that is absent does not do it later.\n\n\
+        Example:\n  flowgate fleet apply dns.json")]
+    Apply {
+        /// Who asks
+        #[command(flatten)]
+        operator: OperatorArgs,
+        /// How long each agent has to do it
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout, value_hint = clap::ValueHint::Other)]
+        timeout: Duration,
+        /// Exit with 0 although this many agents did not do it
+        #[arg(long, value_name = "N", default_value_t = 0, value_hint = clap::ValueHint::Other)]
+        allow_missing: usize,
+        /// The plan
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Check that no line of an agent's audit was changed or is missing
+    #[command(after_help = "Example:\n  flowgate fleet verify /var/lib/flowgate/fleet/audit.jsonl")]
+    Verify {
+        /// The audit
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}
+
+/// Parses how long an agent has to answer.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let time = super::subcommand::age(text)?;
+    let within = Duration::from_millis(100)..=Duration::from_secs(600);
+    if within.contains(&time) { Ok(time) } else { Err("it must be from 100ms to 10m".to_owned()) }
+}

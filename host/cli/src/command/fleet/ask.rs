@@ -1,0 +1,175 @@
+//! `fleet ls`, `fleet list` and `fleet count`: what agents are asked.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use super::{
+    FleetError, Session, chosen, conclude, json_line,
+    table::{self, words},
+    write_lines,
+};
+use crate::{
+    args::fleet_command::AskArgs,
+    command::{
+        context::Context,
+        report::{self, CommandError, Exit},
+    },
+};
+use flowgate_base::text::clean;
+use flowgate_fleet::{
+    collector::{self, Member, Taken},
+    lines,
+    message::{Answer, Ask, Entry},
+    roll_call::RollCall,
+    table::Form,
+};
+use flowgate_pipeline::sink::SinkError;
+use flowgate_syntax::Command;
+
+/// Asks agents, and returns their answers by number, besides the roll call.
+pub(super) fn answers(
+    session: &Session,
+    members: &[Member],
+    question: Ask,
+    args: std::time::Duration,
+) -> Result<(BTreeMap<usize, Answer>, RollCall), FleetError> {
+    let mut answers = BTreeMap::new();
+    let take = |index: usize, answer: &Answer| {
+        answers.insert(index, answer.clone());
+        Taken::Used
+    };
+    let roll = session.runtime.block_on(collector::ask(&session.bus, members, question, args, take));
+    Ok((answers, roll.map_err(FleetError::Bus)?))
+}
+
+/// Returns rows of texts as aligned columns.
+pub(super) fn columns(rows: &[Vec<String>]) -> Vec<String> {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Prints the roll call, with what each agent says about itself.
+pub(super) fn ls(context: &mut Context<'_>, args: &AskArgs) -> Result<Exit, CommandError> {
+    let session = Session::open(&args.operator)?;
+    let members = session.members(&chosen(args))?;
+    let (answers, roll) = answers(&session, &members, Ask::Status, args.timeout)?;
+    let state = |member: &Member| {
+        let called = roll.agents().iter().find(|called| called.id == member.id);
+        called.map_or("absent", |called| called.fate.word())
+    };
+    let rows = members.iter().enumerate().map(|(index, member)| {
+        let answer = answers.get(&index);
+        let now = answer.and_then(|answer| answer.head.entry.as_ref());
+        (member, answer, now.or(member.entry.as_ref()))
+    });
+    let labels = |entry: Option<&Entry>| {
+        let labels = entry.map(|entry| entry.labels.iter().map(ToString::to_string).collect::<Vec<_>>());
+        labels.unwrap_or_default()
+    };
+    let text = if session.json {
+        let line = |(member, answer, entry): (&Member, Option<&Answer>, Option<&Entry>)| {
+            json_line(&serde_json::json!({
+                "agent": member.name,
+                "id": member.id,
+                "state": state(member),
+                "labels": labels(entry),
+                "flowgate": entry.map(|entry| &entry.facts.flowgate),
+                "kernel": entry.map(|entry| &entry.facts.kernel),
+                "flows": answer.and_then(|answer| Some(answer.head.entry.as_ref()?.facts.flows)),
+                "flows_max": entry.map(|entry| entry.facts.flows_max),
+                "boot": entry.map(|entry| &entry.boot),
+                "took_us": answer.map(|answer| answer.head.took),
+            }))
+        };
+        rows.map(line).collect()
+    } else {
+        let head = ["AGENT", "STATE", "FLOWGATE", "KERNEL", "FLOWS", "LABELS"].map(str::to_owned).to_vec();
+        let row = |(member, answer, entry): (&Member, Option<&Answer>, Option<&Entry>)| {
+            let fact = |text: Option<&String>| text.map_or_else(|| "-".into(), |text| clean(text));
+            let flows = answer.and_then(|answer| Some(answer.head.entry.as_ref()?.facts.flows.to_string()));
+            vec![
+                member.name.to_string(),
+                state(member).to_owned(),
+                fact(entry.map(|entry| &entry.facts.flowgate)),
+                fact(entry.map(|entry| &entry.facts.kernel)),
+                flows.unwrap_or_else(|| "-".into()),
+                labels(entry).join(","),
+            ]
+        };
+        columns(&std::iter::once(head).chain(rows.map(row)).collect::<Vec<_>>())
+    };
+    write_lines(context.sink, &text)?;
+    Ok(conclude(&roll, session.json, args.allow_missing))
+}
+
+/// Checks a question here first, where the mistake was made.
+pub(super) fn checked(given: &[OsString], command: Command, form: Form) -> Result<Vec<String>, FleetError> {
+    let words = words(given).map_err(FleetError::Question)?;
+    table::parse(&words, command, form).map_err(FleetError::Question)?;
+    Ok(words)
+}
+
+/// Lists flows of all agents.
+pub(super) fn list(context: &mut Context<'_>, args: &AskArgs, given: &[OsString]) -> Result<Exit, CommandError> {
+    let form = if args.operator.output == crate::args::Report::Json { Form::Json } else { Form::Text };
+    let words = checked(given, Command::List, form)?;
+    let session = Session::open(&args.operator)?;
+    let members = session.members(&chosen(args))?;
+    let width = members.iter().map(|member| member.name.as_str().len()).max().unwrap_or_default();
+    let mut failed: Option<SinkError> = None;
+    let mut flows = 0;
+    let sink = &mut *context.sink;
+    let take = |index: usize, answer: &Answer| {
+        let Some(member) = members.get(index) else { return Taken::Used };
+        let mut rows = Vec::with_capacity(answer.rows.len() * 5 / 4);
+        let appended = lines::append(&mut rows, member.name.as_str(), width, form, &answer.rows);
+        if let Err(error) = sink.write(&rows) {
+            failed = Some(error);
+            return Taken::Enough;
+        }
+        flows += answer.head.flows.unwrap_or_default();
+        appended.map_or_else(Taken::Bad, |()| Taken::Used)
+    };
+    let question = Ask::List { words, form, first: collector::first(members.len()) };
+    let asked = collector::ask(&session.bus, &members, question, args.timeout, take);
+    let roll = session.runtime.block_on(asked).map_err(FleetError::Bus)?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if !session.json {
+        report::banner(&format!(
+            "{flows} flow entries of {} agents have been shown.",
+            roll.agents().len() - roll.missing()
+        ));
+    }
+    Ok(conclude(&roll, session.json, args.allow_missing))
+}
+
+/// Counts flows of all agents.
+pub(super) fn count(context: &mut Context<'_>, args: &AskArgs, given: &[OsString]) -> Result<Exit, CommandError> {
+    let words = checked(given, Command::List, Form::Text)?;
+    let session = Session::open(&args.operator)?;
+    let members = session.members(&chosen(args))?;
+    let (answers, roll) = answers(&session, &members, Ask::Count { words }, args.timeout)?;
+    let counts =
+        members.iter().enumerate().filter_map(|(index, member)| Some((member, answers.get(&index)?.head.flows?)));
+    let counts: Vec<(&Member, u64)> = counts.collect();
+    let lines = if session.json {
+        let line =
+            |(member, flows): &(&Member, u64)| json_line(&serde_json::json!({ "agent": member.name, "flows": flows }));
+        counts.iter().map(line).collect()
+    } else {
+        let total: u128 = counts.iter().map(|(_, flows)| u128::from(*flows)).sum();
+        let rows = counts.iter().map(|(member, flows)| vec![member.name.to_string(), flows.to_string()]);
+        columns(&rows.chain([vec!["total".into(), total.to_string()]]).collect::<Vec<_>>())
+    };
+    write_lines(context.sink, &lines)?;
+    Ok(conclude(&roll, session.json, args.allow_missing))
+}

@@ -1,0 +1,329 @@
+//! The kernel's table, as an agent asks it: by the pipeline, as a command line would, and as nothing but a listing or a
+//! deletion.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    io::{self, BufRead, Write},
+    net::SocketAddr,
+};
+
+use flowgate_base::Warnings;
+use flowgate_fleet::{
+    message,
+    table::{Facts, Form, SetHash, Table, TableError, Touched},
+};
+use flowgate_model::Flows;
+use flowgate_netlink::{Statistics, Stop};
+use flowgate_pipeline::{
+    Spec, Tally,
+    loader::{PluginLoader, Purpose},
+    sink::{Sink, SinkError},
+};
+use flowgate_query::{Context, Query};
+use flowgate_syntax::{
+    Command, DEFAULT_LABEL_MAP, Environment, LabelMap, Output, ProgramName, Settings, SystemEnvironment,
+    Table as TableName,
+};
+
+use crate::command::{
+    lower,
+    report::CommandError,
+    table::{self, Row},
+};
+
+/// File with the number of entries.
+const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+/// File with the largest number of entries.
+const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// The files that a question may read: those with names, and no others of the host.
+#[derive(Clone, Copy, Debug)]
+struct NamesOnly;
+
+impl Environment for NamesOnly {
+    fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>> {
+        let known = [DEFAULT_LABEL_MAP.as_bytes(), b"/etc/protocols", b"/etc/services"];
+        match known.contains(&name) {
+            true => SystemEnvironment.open(name),
+            false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "a question opens no file")),
+        }
+    }
+
+    fn standard_input(&self) -> io::Result<Box<dyn BufRead>> {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "a question has no input"))
+    }
+
+    fn posixly_correct(&self) -> bool {
+        false
+    }
+}
+
+/// Parses the words of a question, and refuses whatever is no listing or deletion of flows.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Settings, String> {
+    let name = ProgramName::of(OsStr::new("flowgate"));
+    let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
+    if form == Form::Json {
+        words.extend(["-o".into(), "json".into()]);
+    }
+    let mut warnings = Vec::new();
+    let parsed =
+        flowgate_syntax::parse_classic(&name, &words, (command, TableName::Conntrack), &NamesOnly, &mut warnings);
+    let settings = match parsed {
+        Ok(settings) => *settings,
+        Err(flowgate_syntax::CliError::Where(error)) => return Err(format!("--where: {error}")),
+        Err(error) => return Err(String::from_utf8_lossy(&error.message()).into_owned()),
+    };
+    // A name that has no number here would select other flows.
+    if let Some(warning) = warnings.into_iter().next() {
+        return Err(warning);
+    }
+    let acts = command == Command::Delete;
+    if settings.command != command || settings.table != TableName::Conntrack {
+        let only = if acts { "-D" } else { "-L" };
+        return Err(format!(
+            "there is another command or table in it; after -- come only the options of {only} of flows"
+        ));
+    }
+    let json = form == Form::Text && settings.output.contains(Output::JSON);
+    for (given, option, why) in [
+        (!settings.plugins.is_empty(), "--plugin", "no agent runs plugins for a question"),
+        (settings.netns.is_some() || settings.all_netns, "--netns", "an agent answers for its own network namespace"),
+        (settings.zero, "-z", "a question changes no counters"),
+        (settings.explain, "--explain", "`flowgate -L --explain` explains it on this host"),
+        (settings.dry_run, "--dry-run", "it goes before the --"),
+        (settings.metrics.is_some(), "--metrics", "a question has none"),
+        (settings.stats, "--plugin-stats", "a question has no plugins"),
+        (settings.quiet, "--quiet", "nothing is shown that could be left out"),
+        (json, "-o json", "it goes before the --"),
+        (settings.output.contains(Output::XML), "-o xml", "lines of several hosts are no document; take -o json"),
+        (acts && !settings.output.is_empty(), "-o", "a deletion shows no flows"),
+    ] {
+        if given {
+            return Err(format!("{option} has no use after --: {why}"));
+        }
+    }
+    Ok(settings)
+}
+
+/// Returns the row of a command.
+fn row(command: Command) -> Result<&'static Row, TableError> {
+    table::row(command, TableName::Conntrack).ok_or_else(|| TableError::Failed("there is no such command".into()))
+}
+
+/// The table of this host.
+#[derive(Clone, Debug)]
+pub(super) struct KernelTable {
+    /// The addresses of the server. Connections to them are the agent's, and are not deleted.
+    pub server: Vec<SocketAddr>,
+    pub stop: Stop,
+}
+
+impl KernelTable {
+    fn run(&self, spec: Spec, settings: &Settings, row: &Row, sink: &mut dyn Sink) -> Result<(u64, u64), TableError> {
+        let failed = |error: CommandError| TableError::Failed(error.to_string());
+        let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
+        let local_time = settings.output.contains(Output::KERNEL_TIMESTAMP);
+        let loader = PluginLoader::new(labels, false, local_time).map_err(|error| failed(error.into()))?;
+        let loaded = spec.load(&loader, Purpose::Run).map_err(|error| failed(error.into()))?;
+        let pipeline = loaded.pipeline::<Flows>(&loader, sink).map_err(|error| failed(error.into()))?;
+        let mut pipeline = pipeline.with_warnings(Warnings::ignored());
+        let mut tally = Tally::default();
+        match pipeline.run(&self.stop, &mut tally) {
+            Ok(()) if self.stop.is_stopped() => Err(TableError::Failed("the agent is ending".into())),
+            Ok(()) => Ok((tally.shown, pipeline.done())),
+            Err(error) => Err(match CommandError::of_run(row, error) {
+                CommandError::BrokenPipe | CommandError::Output(_) => TableError::Gone,
+                error => TableError::Failed(error.to_string()),
+            }),
+        }
+    }
+
+    /// Returns the settings of a deletion that leaves the agent's own connection alone.
+    fn deletion(&self, words: &[String]) -> Result<Settings, TableError> {
+        let mut settings = parse(words, Command::Delete, Form::Text).map_err(TableError::Refused)?;
+        let own: Vec<String> = self
+            .server
+            .iter()
+            .map(|server| {
+                let (address, port) = (server.ip().to_canonical(), server.port());
+                format!("dst == {address} and dport == {port} or reply.src == {address} and reply.sport == {port}")
+            })
+            .collect();
+        if own.is_empty() {
+            return Err(TableError::Failed("the address of the server is not known, whose connection stays".into()));
+        }
+        let own = format!("not (proto == tcp and ({}))", own.join(" or "));
+        // The canonical text is read as the same program, without the files of names.
+        let text = settings.query.as_ref().map_or_else(|| own.clone(), |query| format!("({query}) and {own}"));
+        let query = Query::parse(&text, &Context::NAMES).map_err(|error| TableError::Failed(error.to_string()))?;
+        settings.query = Some(query);
+        Ok(settings)
+    }
+}
+
+/// A sink that hands bytes on.
+struct To<'a>(&'a mut dyn Write);
+
+impl Sink for To<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.0.write_all(bytes).map_err(SinkError::Stdout)
+    }
+}
+
+/// A sink that adds up hashes of lines, in any order.
+#[derive(Default)]
+struct Hashes(SetHash);
+
+impl Sink for Hashes {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            self.0.add(line);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a number from a file of procfs; 0 if it cannot be read.
+fn number(path: &str) -> u64 {
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+}
+
+impl Table for KernelTable {
+    fn facts(&self) -> Facts {
+        let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+        Facts {
+            flowgate: env!("CARGO_PKG_VERSION").into(),
+            kernel: kernel.unwrap_or_default(),
+            flows: number(COUNT_FILE),
+            flows_max: number(MAX_FILE),
+        }
+    }
+
+    fn count(&self, words: &[String]) -> Result<u64, TableError> {
+        let settings = parse(words, Command::List, Form::Text).map_err(TableError::Refused)?;
+        if words.is_empty()
+            && let Ok(counts) = Statistics::FlowCount.read(None)
+            && let [count] = counts.values[..]
+        {
+            return Ok(count);
+        }
+        let row = row(Command::List)?;
+        let spec = Spec { format: None, ..lower::entries(row, &settings, None) };
+        let mut nowhere: Vec<u8> = Vec::new();
+        self.run(spec, &settings, row, &mut nowhere).map(|(shown, _)| shown)
+    }
+
+    fn list(&self, words: &[String], form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
+        let settings = parse(words, Command::List, form).map_err(TableError::Refused)?;
+        let row = row(Command::List)?;
+        let spec = lower::entries(row, &settings, None);
+        self.run(spec, &settings, row, &mut To(out)).map(|(shown, _)| shown)
+    }
+
+    fn plan_delete(&self, words: &[String]) -> Result<Touched, TableError> {
+        let settings = Settings { dry_run: true, ..self.deletion(words)? };
+        let row = row(Command::Delete)?;
+        let mut hashes = Hashes::default();
+        let spec = lower::entries(row, &settings, None);
+        let (_, count) = self.run(spec, &settings, row, &mut hashes)?;
+        Ok(Touched { count, hash: hashes.0.digits() })
+    }
+
+    fn delete(&self, words: &[String]) -> Result<u64, TableError> {
+        let settings = self.deletion(words)?;
+        let row = row(Command::Delete)?;
+        let spec = Spec { format: None, ..lower::entries(row, &settings, None) };
+        let mut nowhere: Vec<u8> = Vec::new();
+        self.run(spec, &settings, row, &mut nowhere).map(|(_, done)| done)
+    }
+}
+
+/// Returns words of a command line as they are sent.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn words(given: &[OsString]) -> Result<Vec<String>, String> {
+    let text = |word: &OsString| {
+        let shown = || format!("`{}` is not UTF-8", flowgate_base::text::line(word.as_encoded_bytes()));
+        word.to_str().map(str::to_owned).ok_or_else(shown)
+    };
+    let words: Vec<String> = given.iter().map(text).collect::<Result<_, _>>()?;
+    message::check_words(&words).map_err(|error| error.to_string())?;
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str, command: Command) -> Result<Settings, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&words, command, Form::Text)
+    }
+
+    #[test]
+    fn a_question_is_a_listing_and_nothing_else() {
+        for good in ["", "-p tcp --dport 443", "-L -p udp", "-o extended,id", "--where bytes>1", "-f ipv6"] {
+            assert!(of(good, Command::List).is_ok(), "{good}: {:?}", of(good, Command::List).err());
+        }
+        for bad in [
+            "-D",
+            "-F",
+            "-E",
+            "-L expect",
+            "-L dying",
+            "-z",
+            "--plugin /tmp/x.wasm",
+            "--netns blue",
+            "--netns /proc/1/ns/net",
+            "-o xml",
+            "-o json",
+            "--explain",
+            "--metrics :9465",
+            "--labelmap /etc/shadow --label x",
+            "-R /etc/passwd",
+            "-p nonsense",
+            "--where nonsense",
+            "web",
+        ] {
+            assert!(of(bad, Command::List).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_selects_and_does_nothing_else() {
+        for good in ["-p tcp --dport 443", "--where bytes>1", "-s 10.0.0.1"] {
+            assert!(of(good, Command::Delete).is_ok(), "{good}: {:?}", of(good, Command::Delete).err());
+        }
+        for bad in [
+            "-L",
+            "-F",
+            "-D expect -d 10.0.0.1",
+            "-p tcp -o json",
+            "-p tcp --quiet",
+            "-p tcp --dry-run",
+            "-U -p tcp -m 1",
+        ] {
+            assert!(of(bad, Command::Delete).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_leaves_the_agents_own_connection_alone() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let server = vec!["192.0.2.1:4222".parse().unwrap(), "[::ffff:192.0.2.2]:4222".parse().unwrap()];
+        let table = KernelTable { server, stop: Stop::default() };
+        let query = |line: &str| table.deletion(&words(line)).unwrap().query.unwrap().to_string();
+        let plain = query("-p tcp");
+        assert!(plain.contains("not (") && plain.contains("192.0.2.1") && plain.contains("192.0.2.2"), "{plain}");
+        // The condition of the command line is one whole, whatever its operators are.
+        let own = query("--where src==10.0.0.1||src==10.0.0.2");
+        assert!(own.starts_with("(original.source == 10.0.0.1 or original.source == 10.0.0.2) and not"), "{own}");
+        let unknown = KernelTable { server: Vec::new(), stop: Stop::default() };
+        assert!(matches!(unknown.deletion(&words("-p tcp")), Err(TableError::Failed(_))));
+    }
+}

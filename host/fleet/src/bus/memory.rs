@@ -1,0 +1,189 @@
+//! A bus in the process, for tests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Bus, BusError, Delivery, Subscription};
+
+#[derive(Debug)]
+struct Interest {
+    subject: String,
+    sender: mpsc::UnboundedSender<Delivery>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    interests: Vec<Interest>,
+    buckets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Subjects at which messages vanish, as if who takes them had been stopped.
+    frozen: BTreeSet<String>,
+    /// All messages that were sent.
+    sent: Vec<(String, Vec<u8>)>,
+}
+
+/// A bus in the process. Clones are connections to the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// Messages of a subject.
+#[derive(Debug)]
+pub struct MemorySubscription(mpsc::UnboundedReceiver<Delivery>);
+
+impl Subscription for MemorySubscription {
+    async fn next(&mut self) -> Option<Delivery> {
+        self.0.recv().await
+    }
+}
+
+/// Returns true if a subject is one of those that a pattern stands for.
+fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes messages to a subject vanish, as if who takes them had been stopped, until it is thawed.
+    pub fn freeze(&self, subject: &str, frozen: bool) {
+        let mut shared = self.lock();
+        match frozen {
+            true => shared.frozen.insert(subject.to_owned()),
+            false => shared.frozen.remove(subject),
+        };
+    }
+
+    /// Returns all messages that were sent to subjects of a pattern.
+    #[must_use]
+    pub fn sent(&self, pattern: &str) -> Vec<Vec<u8>> {
+        let shared = self.lock();
+        let of = shared.sent.iter().filter(|(subject, _)| matches(pattern, subject));
+        of.map(|(_, payload)| payload.clone()).collect()
+    }
+}
+
+impl Bus for Memory {
+    type Subscription = MemorySubscription;
+
+    async fn publish(&self, subject: String, reply: Option<String>, payload: Vec<u8>) -> Result<(), BusError> {
+        let mut shared = self.lock();
+        shared.sent.push((subject.clone(), payload.clone()));
+        if shared.frozen.contains(&subject) {
+            return Ok(());
+        }
+        let deliver = |shared: &mut Shared, delivery: Delivery| {
+            let mut taken = false;
+            shared.interests.retain(|interest| {
+                let wanted = matches(&interest.subject, &delivery.subject);
+                let alive =
+                    if wanted { interest.sender.send(delivery.clone()).is_ok() } else { !interest.sender.is_closed() };
+                taken |= wanted && alive;
+                alive
+            });
+            taken
+        };
+        let delivery = Delivery { subject, reply: reply.clone(), payload, nobody: false };
+        if !deliver(&mut shared, delivery)
+            && let Some(reply) = reply
+        {
+            deliver(&mut shared, Delivery { subject: reply, reply: None, payload: Vec::new(), nobody: true });
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, subject: String) -> Result<MemorySubscription, BusError> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.lock().interests.push(Interest { subject, sender });
+        Ok(MemorySubscription(receiver))
+    }
+
+    async fn flush(&self) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    async fn request(&self, subject: String, payload: Vec<u8>, within: Duration) -> Result<Vec<u8>, BusError> {
+        let reply = self.inbox();
+        let mut answers = self.subscribe(reply.clone()).await?;
+        self.publish(subject, Some(reply), payload).await?;
+        match tokio::time::timeout(within, answers.next()).await {
+            Ok(Some(Delivery { nobody: false, payload, .. })) => Ok(payload),
+            Ok(Some(_)) => Err(BusError::Nobody),
+            Ok(None) => Err(BusError::Other("closed".into())),
+            Err(_) => Err(BusError::TimedOut(within)),
+        }
+    }
+
+    fn inbox(&self) -> String {
+        format!("_INBOX.memory.{}", crate::random::id())
+    }
+
+    fn max_payload(&self) -> usize {
+        1 << 20
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        watch::channel(1).1
+    }
+
+    async fn prepare(&self, bucket: &str) -> Result<(), BusError> {
+        self.lock().buckets.entry(bucket.to_owned()).or_default();
+        Ok(())
+    }
+
+    async fn put(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), BusError> {
+        match self.lock().buckets.get_mut(bucket) {
+            Some(values) => values.insert(key.to_owned(), value),
+            None => return Err(BusError::Nobody),
+        };
+        Ok(())
+    }
+
+    async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, BusError> {
+        Ok(self.lock().buckets.get(bucket).and_then(|values| values.get(key)).cloned())
+    }
+
+    async fn keys(&self, bucket: &str) -> Result<Vec<String>, BusError> {
+        Ok(self.lock().buckets.get(bucket).map(|values| values.keys().cloned().collect()).unwrap_or_default())
+    }
+
+    async fn remove(&self, bucket: &str, key: &str) -> Result<(), BusError> {
+        self.lock().buckets.get_mut(bucket).map(|values| values.remove(key));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_nats() {
+        for (pattern, subject, holds) in [
+            ("a.b", "a.b", true),
+            ("a.*", "a.b", true),
+            ("a.*", "a.b.c", false),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.b", "a", false),
+            (">", "a.b", true),
+        ] {
+            assert_eq!(matches(pattern, subject), holds, "{pattern} {subject}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Names of agents and labels, and the subjects and buckets made of them. The prefix is the version of the protocol.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys;
+
+/// The key-value bucket with an entry for each agent that has ever connected.
+pub const REGISTRY: &str = "FG_AGENTS";
+/// The subject at which the server tells about its storage, which it imports from the system account.
+pub const SERVER_STATE: &str = "fg.1.server.jsz";
+/// The subject at which NATS tells an account's user about itself.
+pub const USER_INFO: &str = "$SYS.REQ.USER.INFO";
+/// The subjects of all beats.
+pub const BEATS: &str = "fg.1.beat.*";
+
+/// The most bytes that the name of an agent, a label, or either side of its `=` may have.
+pub const MAX_NAME: usize = 63;
+/// The most labels that an agent may have.
+pub const MAX_LABELS: usize = 32;
+
+/// Why a name is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NameError {
+    /// It is not an agent's key.
+    #[error("`{0}` is no key of an agent; it begins with U and has 56 characters, as in agent.toml")]
+    Id(String),
+    /// It has characters that names do not have.
+    #[error(
+        "`{0}` is no name; it takes 1 to {MAX_NAME} letters, digits, '-', '_' and '.', and begins with a letter or digit"
+    )]
+    Name(String),
+    /// It is no label.
+    #[error("`{0}` is no label; it takes NAME or NAME=VALUE, of letters, digits, '-', '_' and '.', such as role=web")]
+    Label(String),
+}
+
+fn is_word(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    text.len() <= MAX_NAME
+        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text.bytes().all(inner)
+}
+
+/// Returns the beginning of a text, fit for a message.
+fn shown(text: &str) -> String {
+    flowgate_base::text::clean(&text.chars().take(MAX_NAME + 1).collect::<String>())
+}
+
+macro_rules! checked {
+    ($(#[$doc:meta])* $name:ident, $error:ident, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Returns the text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                let holds: fn(&str) -> bool = $check;
+                if holds(&text) { Ok($name(text)) } else { Err(NameError::$error(shown(&text))) }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                text.to_owned().try_into()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+checked! {
+    /// The identity of an agent: the public key of its nkey.
+    AgentId, Id, keys::is_user
+}
+checked! {
+    /// The name of an agent, for people.
+    AgentName, Name, is_word
+}
+checked! {
+    /// A label of an agent: `NAME` or `NAME=VALUE`.
+    Label, Label, |text| text.split_once('=').map_or_else(|| is_word(text), |(name, value)| is_word(name) && is_word(value))
+}
+
+/// Returns the subject at which an agent takes questions.
+#[must_use]
+pub fn question(agent: &AgentId) -> String {
+    format!("fg.1.q.id.{agent}")
+}
+
+/// Returns the subject at which an agent takes commands.
+#[must_use]
+pub fn command(agent: &AgentId) -> String {
+    format!("fg.1.cmd.{agent}")
+}
+
+/// Returns the subject of an agent's beats.
+#[must_use]
+pub fn beat(agent: &AgentId) -> String {
+    format!("fg.1.beat.{agent}")
+}
+
+/// Returns the prefix of all inboxes of a user of the bus, by its key.
+#[must_use]
+pub fn inbox(key: &str) -> String {
+    format!("_INBOX.{key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_single_tokens_of_plain_characters() {
+        for good in ["web-1", "a", "10.example.net", "A_b"] {
+            assert_eq!(good.parse::<AgentName>().map(String::from).as_deref(), Ok(good));
+        }
+        let long = "x".repeat(MAX_NAME + 1);
+        for bad in ["", "-a", ".a", "a b", "a*", "a>", "a\n", "ä", "a=b", &long] {
+            assert!(bad.parse::<AgentName>().is_err(), "{bad:?}");
+        }
+        for good in ["role=web", "web", "site=fra-1"] {
+            assert!(good.parse::<Label>().is_ok(), "{good}");
+        }
+        for bad in ["", "=", "a=", "=a", "a=b=c", "a b", "a.>", "*"] {
+            assert!(bad.parse::<Label>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_key_with_its_checksum() {
+        let id = keys::ConnectKey::generate().id();
+        assert_eq!(question(&id), format!("fg.1.q.id.{id}"));
+        let mut broken = id.to_string();
+        let last = if broken.ends_with('A') { 'B' } else { 'A' };
+        broken.pop();
+        broken.push(last);
+        assert!(broken.parse::<AgentId>().is_err());
+        for bad in ["", "U", "*", ">", "fg.1"] {
+            assert!(bad.parse::<AgentId>().is_err(), "{bad}");
+        }
+        assert!(serde_json::from_str::<AgentId>("\"U.>\"").is_err());
+    }
+}

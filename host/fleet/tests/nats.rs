@@ -1,0 +1,343 @@
+//! The fleet on real servers, the present one and Debian's: what `fleet init` writes is taken, agents answer, and
+//! nobody may do what is not theirs. `make setup` installs the servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
+
+use std::{
+    io::Write,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use flowgate_base::Warnings;
+use flowgate_fleet::{
+    agent::{Agent, Identity, Records},
+    audit::Audit,
+    bus::{Bus, BusError, ConnectError, Connection, Nats, Subscription as _},
+    collector::{self, Taken},
+    config::{AgentFile, OperatorFile, Server},
+    journal::Journal,
+    keys::ConnectKey,
+    message::{self, Ask, Question},
+    names::{self, AgentId},
+    server_config::{self, AgentOptions, FleetOptions},
+    table::{Facts, Form, Table, TableError, Touched},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// The present server, and the oldest that is supported.
+const SERVERS: [&str; 2] = ["nats-server", "debian/nats-server"];
+
+/// A table of this number of flows.
+#[derive(Clone, Copy)]
+struct Made(u64);
+
+impl Table for Made {
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    fn count(&self, _: &[String]) -> Result<u64, TableError> {
+        Ok(self.0)
+    }
+
+    fn list(&self, _: &[String], _: Form, out: &mut dyn Write) -> Result<u64, TableError> {
+        for row in 0..self.0 {
+            writeln!(out, "{row:0100}").map_err(|_| TableError::Gone)?;
+        }
+        Ok(self.0)
+    }
+
+    fn plan_delete(&self, _: &[String]) -> Result<Touched, TableError> {
+        Ok(Touched::default())
+    }
+
+    fn delete(&self, _: &[String]) -> Result<u64, TableError> {
+        Ok(0)
+    }
+}
+
+/// A server with a fleet, which ends with this.
+struct Site {
+    server: Child,
+    directory: tempfile::TempDir,
+    address: Server,
+    agents: Vec<PathBuf>,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn spawn(program: &str, fleet: &Path) -> Child {
+    let places = std::env::var_os("FLOWGATE_NATS").map(PathBuf::from);
+    let place = places.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nats"));
+    let path = place.join(program);
+    let mut command = Command::new(&path);
+    command.arg("-c").arg(fleet.join("server/nats-server.conf")).stdin(Stdio::null());
+    let log = std::fs::File::create(fleet.join("log")).unwrap();
+    command.stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", path.display()))
+}
+
+impl Site {
+    fn new(program: &str, agents: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let fleet = directory.path().join("fleet");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address: Server = format!("127.0.0.1:{port}").parse().unwrap();
+        let options = FleetOptions {
+            server: address.clone(),
+            also: Vec::new(),
+            operators: vec!["admin".parse().unwrap(), "second".parse().unwrap()],
+            need: 1,
+            server_directory: None,
+            store: directory.path().join("store"),
+            synchronize: !program.contains("debian"),
+        };
+        server_config::init(&fleet, &options).unwrap();
+        let mut site = Site { server: Command::new("true").spawn().unwrap(), directory, address, agents: Vec::new() };
+        for name in agents {
+            let (name, state) = (name.parse().unwrap(), site.directory.path().join("state").join(name));
+            std::fs::create_dir_all(&state).unwrap();
+            let options = AgentOptions { name, labels: Vec::new(), state };
+            site.agents.push(server_config::enrol(&fleet, &options).unwrap().0.join("agent.toml"));
+        }
+        site.start(program);
+        site
+    }
+
+    fn fleet(&self) -> PathBuf {
+        self.directory.path().join("fleet")
+    }
+
+    fn start(&mut self, program: &str) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        self.server = spawn(program, &self.fleet());
+        let began = Instant::now();
+        while TcpStream::connect((self.address.host(), self.address.port())).is_err() {
+            let log = std::fs::read_to_string(self.fleet().join("log")).unwrap_or_default();
+            let ended = self.server.try_wait().unwrap();
+            assert!(ended.is_none() && began.elapsed() < SOON, "{program}: {ended:?}: {log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    async fn connect(&self, ca: &Path, key: &Path) -> Result<(Nats, AgentId), ConnectError> {
+        let key = ConnectKey::read(key).unwrap();
+        let connection = Connection { server: &self.address, ca, key: &key, name: "test", waiting: 1000 };
+        Ok((Nats::connect(&connection).await?, key.id()))
+    }
+
+    async fn operator(&self, name: &str) -> (Nats, AgentId) {
+        let file = OperatorFile::read(&self.fleet().join("operators").join(name).join("operator.toml")).unwrap();
+        self.connect(&file.ca, &file.key).await.unwrap()
+    }
+
+    async fn agent(&self, index: usize) -> (Nats, AgentId) {
+        let (file, _) = AgentFile::read(&self.agents[index]).unwrap();
+        self.connect(&file.ca, &file.key).await.unwrap()
+    }
+
+    /// Starts an agent with this number of flows, which ends with the event loop.
+    async fn run(&self, index: usize, flows: u64) -> tokio::task::JoinHandle<()> {
+        let (file, ring) = AgentFile::read(&self.agents[index]).unwrap();
+        let (bus, id) = self.agent(index).await;
+        let identity = Identity { id, name: file.name, labels: file.labels, ring };
+        let records = Records {
+            journal: Journal::open(&file.state.join("journal")).unwrap(),
+            audit: Audit::open(&file.state.join("audit")).unwrap(),
+        };
+        let agent = Agent::new(bus, Made(flows), identity, records, Warnings::ignored());
+        tokio::spawn(async { drop(agent.run(std::future::pending()).await) })
+    }
+}
+
+/// Waits until this number of agents is in the registry.
+async fn registered(bus: &Nats, count: usize) -> Vec<collector::Member> {
+    let began = Instant::now();
+    loop {
+        let members = collector::members(bus).await.unwrap();
+        if members.len() == count {
+            return members;
+        }
+        assert!(began.elapsed() < SOON, "{members:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn agents_answer_over_real_servers_and_the_missing_are_named() {
+    for program in SERVERS {
+        let site = Site::new(program, &["a", "b", "c"]);
+        let (bus, _) = site.operator("admin").await;
+        bus.prepare(names::REGISTRY).await.unwrap();
+        bus.prepare(names::REGISTRY).await.unwrap();
+        let mut tasks = Vec::new();
+        for (index, flows) in [(0, 3), (1, 20_000), (2, 1)] {
+            tasks.push(site.run(index, flows).await);
+        }
+        let members = registered(&bus, 3).await;
+        let ask = async |within| {
+            let mut rows = vec![0; 3];
+            let take = |index: usize, answer: &message::Answer| {
+                rows[index] += answer.rows.iter().filter(|&&byte| byte == b'\n').count();
+                Taken::Used
+            };
+            let list = Ask::List { words: Vec::new(), form: Form::Text, first: collector::first(3) };
+            let roll = collector::ask(&bus, &members, list, within, take).await.unwrap();
+            let words: Vec<&str> = roll.agents().iter().map(|called| called.fate.word()).collect();
+            (words, rows)
+        };
+        assert_eq!(ask(SOON).await, (vec!["answered"; 3], vec![3, 20_000, 1]), "{program}");
+        let gone = tasks.remove(1);
+        gone.abort();
+        let _ = gone.await;
+        // The server says at once that nobody is there, long before the time is over; but it learns of it from another
+        // task, a moment later.
+        let began = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let (words, rows) = ask(Duration::from_secs(2)).await;
+            assert_eq!((words, rows), (vec!["answered", "absent", "answered"], vec![3, 0, 1]), "{program}");
+            if asked.elapsed() < Duration::from_secs(1) {
+                break;
+            }
+            assert!(began.elapsed() < SOON, "{program}: {:?}", began.elapsed());
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_may_do_what_is_not_theirs() {
+    for program in SERVERS {
+        let site = Site::new(program, &["a", "b"]);
+        let (admin, admin_id) = site.operator("admin").await;
+        let (second, _) = site.operator("second").await;
+        admin.prepare(names::REGISTRY).await.unwrap();
+        let (bad, bad_id) = site.agent(0).await;
+        let (good, good_id) = site.agent(1).await;
+        good.put(names::REGISTRY, good_id.as_str(), b"entry".to_vec()).await.unwrap();
+        assert_eq!(good.get(names::REGISTRY, good_id.as_str()).await.unwrap().unwrap(), b"entry");
+        let mut commands = good.subscribe(names::command(&good_id)).await.unwrap();
+        let mut questions = good.subscribe(names::question(&good_id)).await.unwrap();
+        let mut answers = admin.subscribe(format!("{}.*", names::inbox(admin_id.as_str()))).await.unwrap();
+        good.flush().await.unwrap();
+        admin.flush().await.unwrap();
+
+        // Subscriptions of a bad agent: to answers, questions, commands, beats, and everything.
+        let mut heard = Vec::new();
+        for subject in [
+            format!("{}.>", names::inbox(admin_id.as_str())),
+            names::question(&good_id),
+            names::command(&good_id),
+            names::beat(&good_id),
+            "fg.1.>".to_owned(),
+            "_INBOX.>".to_owned(),
+            "$KV.>".to_owned(),
+            ">".to_owned(),
+        ] {
+            heard.push((bad.subscribe(subject.clone()).await.unwrap(), subject));
+        }
+        bad.flush().await.unwrap();
+        // What it publishes: commands, questions, answers to others, entries and beats of others, and to JetStream.
+        let ping = message::write(&Question::new(Ask::Ping));
+        for subject in [
+            names::command(&good_id),
+            names::question(&good_id),
+            format!("{}.x", names::inbox(admin_id.as_str())),
+            format!("$KV.{}.{good_id}", names::REGISTRY),
+            names::beat(&good_id),
+            format!("$JS.API.STREAM.DELETE.KV_{}", names::REGISTRY),
+        ] {
+            bad.publish(subject, None, ping.clone()).await.unwrap();
+        }
+        bad.flush().await.unwrap();
+        let denied = |result: Result<(), BusError>| {
+            assert!(
+                matches!(&result, Err(BusError::Denied(text)) if text.contains("ermissions")),
+                "{program}: {result:?}"
+            );
+        };
+        denied(bad.put(names::REGISTRY, good_id.as_str(), b"forged".to_vec()).await);
+        denied(bad.get(names::REGISTRY, good_id.as_str()).await.map(drop));
+        denied(bad.keys(names::REGISTRY).await.map(drop));
+        denied(bad.remove(names::REGISTRY, good_id.as_str()).await);
+        denied(second.put(names::REGISTRY, bad_id.as_str(), b"forged".to_vec()).await);
+
+        // A question of the operator arrives, and is the first that the good agent hears; its answer arrives, too.
+        let reply = format!("{}.q", names::inbox(admin_id.as_str()));
+        let asked = message::write(&Question::new(Ask::Status));
+        admin.publish(names::question(&good_id), Some(reply.clone()), asked.clone()).await.unwrap();
+        let question = questions.next().await.unwrap();
+        assert_eq!(question.payload, asked, "{program}");
+        // Nor may it answer a question that it was not asked.
+        bad.publish(reply.clone(), None, b"forged".to_vec()).await.unwrap();
+        bad.flush().await.unwrap();
+        good.publish(question.reply.clone().unwrap(), None, b"true".to_vec()).await.unwrap();
+        let answer = answers.next().await.unwrap();
+        assert_eq!((answer.subject, answer.payload), (reply.clone(), b"true".to_vec()), "{program}");
+        // One question, one answer.
+        good.publish(reply, None, b"again".to_vec()).await.unwrap();
+        good.flush().await.unwrap();
+        // Whatever was to arrive has: the server handles a connection's messages in order.
+        admin.publish(names::command(&good_id), None, b"command".to_vec()).await.unwrap();
+        assert_eq!(commands.next().await.unwrap().payload, b"command", "{program}");
+        assert_eq!(admin.get(names::REGISTRY, good_id.as_str()).await.unwrap().unwrap(), b"entry", "{program}");
+        let quiet = Duration::from_millis(100);
+        assert!(tokio::time::timeout(quiet, answers.next()).await.is_err(), "{program}");
+        assert!(tokio::time::timeout(quiet, questions.next()).await.is_err(), "{program}");
+        for (mut subscription, subject) in heard {
+            let message = tokio::time::timeout(quiet, subscription.next()).await;
+            assert!(!matches!(message, Ok(Some(_))), "{program}: {subject}: {message:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_not_let_in() {
+    for program in SERVERS {
+        let site = Site::new(program, &["a"]);
+        let stranger = site.directory.path().join("stranger.nk");
+        std::fs::write(&stranger, ConnectKey::generate().seed()).unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&stranger, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let ca = site.fleet().join("ca.pem");
+        let error = site.connect(&ca, &stranger).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Unknown { .. }), "{program}: {error}");
+        // Another fleet's certificate: that server is not this one.
+        let other = Site::new(program, &[]);
+        let key = site.fleet().join("operators/admin/connect.nk");
+        let error = site.connect(&other.fleet().join("ca.pem"), &key).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Tls { .. }), "{program}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_comes_back_when_the_server_does() {
+    let program = SERVERS[0];
+    let mut site = Site::new(program, &["a"]);
+    let (bus, _) = site.operator("admin").await;
+    bus.prepare(names::REGISTRY).await.unwrap();
+    let _task = site.run(0, 7).await;
+    registered(&bus, 1).await;
+    // As kill -9: what the server has stored is there again, and so is the agent.
+    site.start(program);
+    let (bus, _) = site.operator("admin").await;
+    let members = registered(&bus, 1).await;
+    let began = Instant::now();
+    loop {
+        let roll = collector::ask(&bus, &members, Ask::Ping, Duration::from_secs(1), |_, _| Taken::Used).await.unwrap();
+        if roll.missing() == 0 {
+            break;
+        }
+        assert!(began.elapsed() < 2 * SOON, "{roll}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
