@@ -13,6 +13,7 @@ mod confirm;
 mod conformance;
 mod events;
 mod field;
+mod fleet;
 mod metrics;
 mod namespaces;
 mod operations;

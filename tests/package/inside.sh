@@ -54,8 +54,8 @@ check "completions of fish" grep -q '^complete -c flowgate' /usr/share/fish/vend
 for file in copyright changelog.gz changelog.Debian.gz README.md OPERATIONS.md examples/policy/policy.toml; do
     check "there is $file" test -s "/usr/share/doc/flowgate/$file"
 done
-for unit in flowgate-policy.service flowgate-pipeline@.service; do
-    check "$unit starts /usr/bin/flowgate" grep -q '^ExecStart=/usr/bin/flowgate run ' "/usr/lib/systemd/system/$unit"
+for unit in flowgate-policy.service flowgate-pipeline@.service flowgate-fleet-agent.service; do
+    check "$unit starts /usr/bin/flowgate" grep -q '^ExecStart=/usr/bin/flowgate \(run\|fleet agent\) ' "/usr/lib/systemd/system/$unit"
 done
 check "what needs conntrack can be installed" install /packages/needs-conntrack_*.deb
 check "and be removed" apt-get purge -qy needs-conntrack

@@ -44,7 +44,7 @@ fi
 for file in share/man/man1/flowgate.1 share/bash-completion/completions/flowgate share/fish/vendor_completions.d/flowgate.fish \
     share/zsh/site-functions/_flowgate share/doc/flowgate/README.md share/doc/flowgate/OPERATIONS.md \
     share/doc/flowgate/examples/policy/policy.toml lib/systemd/system/flowgate-policy.service \
-    lib/systemd/system/flowgate-pipeline@.service; do
+    lib/systemd/system/flowgate-pipeline@.service lib/systemd/system/flowgate-fleet-agent.service; do
     check "there is $file" test -s "$plain/usr/local/$file"
 done
 check "the completions are bash" bash -n "$plain/usr/local/share/bash-completion/completions/flowgate"

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The crates that another project can use without WebAssembly, and that are fuzzed without it.
 const WITHOUT: &[&str] =
-    &["names", "base", "privileges", "isolation", "model", "netlink", "syntax", "recording", "fixture"];
+    &["names", "base", "privileges", "isolation", "model", "netlink", "syntax", "recording", "fixture", "fleet"];
 
 /// Name prefixes of the packages that make up the engine, and of those that produce components.
 const ENGINE: &[&str] = &["wasm", "wit-", "flowgate-runtime", "flowgate-stock"];

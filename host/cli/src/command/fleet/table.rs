@@ -37,6 +37,9 @@ const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// File with the largest number of entries.
 const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
+/// File with the release of the kernel.
+const RELEASE_FILE: &str = "/proc/sys/kernel/osrelease";
+
 /// The files that a question may read: those with names, and no others of the host.
 #[derive(Clone, Copy, Debug)]
 struct NamesOnly;
@@ -194,10 +197,10 @@ fn number(path: &str) -> u64 {
 
 impl Table for KernelTable {
     fn facts(&self) -> Facts {
-        let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+        let kernel = fs::read_to_string(RELEASE_FILE).unwrap_or_default();
         Facts {
             flowgate: env!("CARGO_PKG_VERSION").into(),
-            kernel: kernel.unwrap_or_default(),
+            kernel: kernel.trim().into(),
             flows: number(COUNT_FILE),
             flows_max: number(MAX_FILE),
         }

@@ -224,7 +224,7 @@ pub(super) const FILES: [(&str, &str); 3] = [
     ),
 ];
 
-pub(super) const ENVIRONMENT: [(&str, &str); 6] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 7] = [
     (
         "FLOWGATE_AS",
         "*conntrack* or *flowgate*: overrides the name by which the program is invoked. Any other value is an \
@@ -235,6 +235,7 @@ pub(super) const ENVIRONMENT: [(&str, &str); 6] = [
         "Where compiled plugins are kept, in the folder *flowgate* of it, if it is an absolute path; \
                         otherwise they are in ~/.cache/flowgate. A program with file capabilities ignores it.",
     ),
+    ("FLOWGATE_FLEET", "The operator's file for *fleet*, instead of /etc/flowgate/fleet/operator.toml."),
     ("TZ", "The time zone in which times are shown as text."),
     ("NO_COLOR", "If not empty, tables on a terminal have no colours, unless *--color* says otherwise."),
     ("COLUMNS", "The width to which tables on a terminal are fitted."),
