@@ -10,7 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate_base::{files::LimitedReader, io_error::error_text, text::path_text};
+use flowgate_base::{
+    files::LimitedReader,
+    io_error::error_text,
+    text::{clean, path_text},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +29,7 @@ const MAX_FILE: u64 = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// It cannot be read or written.
-    #[error("{path}: {}; what cannot be recorded is not done", error_text(.source))]
+    #[error("{}: {}; what cannot be recorded is not done", clean(path), error_text(.source))]
     File {
         /// The file.
         path: String,
@@ -34,7 +38,7 @@ pub enum AuditError {
         source: io::Error,
     },
     /// It is full.
-    #[error("{0}: the audit has 256 MiB; move it away, and start the agent again")]
+    #[error("{}: the audit has 256 MiB; move it away, and start the agent again", clean(.0))]
     Full(String),
     /// A line does not follow from the one before.
     #[error("line {line}: {what}")]

@@ -181,7 +181,13 @@ pub async fn ask<B: Bus>(
     if !enough {
         pull_all(bus, members, &mut fates, pulls, within, &mut take).await;
     }
-    find_late(bus, members, &mut fates, within, enough).await;
+    let late = match command {
+        true => "it may still do it, and its audit will say so",
+        false => "--timeout gives it longer",
+    };
+    if !enough {
+        find_late(bus, members, &mut fates, (within, late)).await;
+    }
     let called = members.iter().zip(fates).map(|(member, fate)| Called {
         id: member.id.clone(),
         name: member.name.clone(),
@@ -270,10 +276,7 @@ async fn pull_all<B: Bus>(
 }
 
 /// Finds out of those who did not answer who is there.
-async fn find_late<B: Bus>(bus: &B, members: &[Member], fates: &mut [Option<Fate>], within: Duration, enough: bool) {
-    if enough {
-        return;
-    }
+async fn find_late<B: Bus>(bus: &B, members: &[Member], fates: &mut [Option<Fate>], (within, late): (Duration, &str)) {
     let waited = show_time(within);
     let missing: Vec<usize> = fates.iter().enumerate().filter(|(_, fate)| fate.is_none()).map(|(at, _)| at).collect();
     let pings = futures_util::stream::iter(missing).map(|index| async move {
@@ -284,9 +287,7 @@ async fn find_late<B: Bus>(bus: &B, members: &[Member], fates: &mut [Option<Fate
     let mut pings = pings.buffer_unordered(AT_A_TIME);
     while let Some((index, pong)) = pings.next().await {
         let fate = match pong {
-            Ok(_) => {
-                Fate::Late(format!("no answer within {waited}, though it answers a ping; --timeout gives it longer"))
-            }
+            Ok(_) => Fate::Late(format!("no answer within {waited}, though it answers a ping; {late}")),
             Err(BusError::Nobody) => Fate::Absent("it went away before it answered".into()),
             Err(_) => Fate::Absent(format!("connected, but no answer within {waited}, nor to a ping")),
         };

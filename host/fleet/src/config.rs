@@ -7,7 +7,11 @@ use std::{
     str::FromStr,
 };
 
-use flowgate_base::{files, io_error::error_text, text::path_text};
+use flowgate_base::{
+    files,
+    io_error::error_text,
+    text::{clean, path_text},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -30,7 +34,7 @@ const MAX_FILE: u64 = 256 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("{path}: {}", error_text(.source))]
+    #[error("{}: {}", clean(path), error_text(.source))]
     File {
         /// The file.
         path: String,
@@ -39,7 +43,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// It has a mistake.
-    #[error("{path}: {message}")]
+    #[error("{}: {}", clean(path), clean(message))]
     Mistake {
         /// The file.
         path: String,
@@ -47,7 +51,7 @@ pub enum ConfigError {
         message: String,
     },
     /// Others can change it.
-    #[error("{path}: {why}, and it says whom the agent obeys; chown root {path} && chmod go-w {path}")]
+    #[error("{0}: {1}, and it says whom the agent obeys; chown root {0} && chmod go-w {0}", clean(path), clean(why))]
     Untrusted {
         /// The file.
         path: String,

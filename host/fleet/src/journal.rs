@@ -12,7 +12,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate_base::{files, io_error::error_text, text::path_text};
+use flowgate_base::{
+    files,
+    io_error::error_text,
+    text::{clean, path_text},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -31,7 +35,7 @@ const SUM: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// It cannot be read or written.
-    #[error("{path}: {}; nothing is done without a journal", error_text(.source))]
+    #[error("{}: {}; nothing is done without a journal", clean(path), error_text(.source))]
     File {
         /// The file.
         path: String,
@@ -41,8 +45,9 @@ pub enum JournalError {
     },
     /// It is damaged.
     #[error(
-        "{path}: line {line} is damaged, and a plan could be done twice; remove the file when no plan is valid any \
-         more, at the latest a day from now"
+        "{}: line {line} is damaged, and a plan could be done twice; remove the file when no plan is valid any \
+         more, at the latest a day from now",
+        clean(path)
     )]
     Damaged {
         /// The file.
@@ -51,10 +56,10 @@ pub enum JournalError {
         line: usize,
     },
     /// The plan has begun before.
-    #[error("the plan {}", .0.text())]
+    #[error("the plan {}", clean(&.0.text()))]
     Seen(Record),
     /// It is full.
-    #[error("{0}: the journal is full of plans that have not expired; wait for their expiry")]
+    #[error("{}: the journal is full of plans that have not expired; wait for their expiry", clean(.0))]
     Full(String),
 }
 

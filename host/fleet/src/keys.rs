@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use flowgate_base::{files, io_error::error_text};
+use flowgate_base::{files, io_error::error_text, text::clean};
 use nkeys::{KeyPair, KeyPairType};
 
 use crate::{names::AgentId, random};
@@ -19,7 +19,7 @@ const MAX_FILE: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
-    #[error("{path}: {}", error_text(.source))]
+    #[error("{}: {}", clean(path), error_text(.source))]
     File {
         /// The file.
         path: String,
@@ -28,7 +28,7 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others can read the file.
-    #[error("{path}: others can read it (mode {mode:03o}), and it is secret; chmod 600 {path}")]
+    #[error("{0}: others can read it (mode {mode:03o}), and it is secret; chmod 600 {0}", clean(path))]
     Readable {
         /// The file.
         path: String,
@@ -36,7 +36,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// It has no seed of the right kind.
-    #[error("{path}: it has no seed of {kind}, which begins with {prefix}")]
+    #[error("{}: it has no seed of {kind}, which begins with {prefix}", clean(path))]
     Seed {
         /// The file.
         path: String,
@@ -46,7 +46,7 @@ pub enum KeyError {
         prefix: &'static str,
     },
     /// It is no public key for signing.
-    #[error("`{0}` is no key of somebody who signs; it begins with O and has 56 characters, as in operator.toml")]
+    #[error("`{}` is no key of somebody who signs; it begins with O and has 56 characters, as in operator.toml", clean(.0))]
     Signer(String),
 }
 
@@ -174,7 +174,7 @@ impl Keyring {
     pub fn new(signers: &[String], need: usize) -> Result<Self, KeyError> {
         let wrong = |key: &&String| !is_of(key, KeyPairType::Operator);
         match signers.iter().find(wrong) {
-            Some(key) => Err(KeyError::Signer(flowgate_base::text::clean(key))),
+            Some(key) => Err(KeyError::Signer(key.clone())),
             None => Ok(Keyring { signers: signers.iter().cloned().collect(), need: need.max(1) }),
         }
     }

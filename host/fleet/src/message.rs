@@ -1,6 +1,7 @@
 //! What travels: questions and their answers, entries of the registry, beats. All of it is JSON, and all of it is read
 //! within limits, whoever sent it.
 
+use flowgate_base::text::clean;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -42,13 +43,13 @@ pub enum MessageError {
         limit: usize,
     },
     /// It is not what is expected.
-    #[error("it cannot be read: {0}")]
+    #[error("it cannot be read: {}", clean(&.0.to_string()))]
     Json(#[from] serde_json::Error),
     /// It is of another version.
     #[error("it is of version {0} of the protocol, and this is {VERSION}")]
     Version(u32),
     /// It has too many of something.
-    #[error("it has {0}")]
+    #[error("it has {}", clean(.0))]
     Many(String),
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use flowgate_base::text::clean;
 use serde::{Deserialize, Serialize};
 
 use crate::keys;
@@ -24,15 +25,16 @@ pub const MAX_LABELS: usize = 32;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {
     /// It is not an agent's key.
-    #[error("`{0}` is no key of an agent; it begins with U and has 56 characters, as in agent.toml")]
+    #[error("`{}` is no key of an agent; it begins with U and has 56 characters, as in agent.toml", clean(.0))]
     Id(String),
     /// It has characters that names do not have.
     #[error(
-        "`{0}` is no name; it takes 1 to {MAX_NAME} letters, digits, '-', '_' and '.', and begins with a letter or digit"
+        "`{}` is no name; it takes 1 to {MAX_NAME} letters, digits, '-', '_' and '.', and begins with a letter or digit",
+        clean(.0)
     )]
     Name(String),
     /// It is no label.
-    #[error("`{0}` is no label; it takes NAME or NAME=VALUE, of letters, digits, '-', '_' and '.', such as role=web")]
+    #[error("`{}` is no label; it takes NAME or NAME=VALUE, of letters, digits, '-', '_' and '.', such as role=web", clean(.0))]
     Label(String),
 }
 
@@ -45,7 +47,7 @@ fn is_word(text: &str) -> bool {
 
 /// Returns the beginning of a text, fit for a message.
 fn shown(text: &str) -> String {
-    flowgate_base::text::clean(&text.chars().take(MAX_NAME + 1).collect::<String>())
+    text.chars().take(MAX_NAME + 1).collect()
 }
 
 macro_rules! checked {

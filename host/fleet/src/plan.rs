@@ -1,6 +1,7 @@
 //! Plans: what an action would touch, on which agent, until when. A plan is signed as the very bytes that it is sent
 //! as; nothing is ever written anew before a signature is checked.
 
+use flowgate_base::text::clean;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -86,10 +87,10 @@ pub struct SignedPlan {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// It is too long, or has too many signatures.
-    #[error("the plan has {0}")]
+    #[error("the plan has {}", clean(.0))]
     Size(String),
     /// It cannot be read.
-    #[error("the plan cannot be read: {0}")]
+    #[error("the plan cannot be read: {}", clean(.0))]
     Unreadable(String),
     /// It is of another version.
     #[error("the plan is of version {0}, and this is {VERSION}")]

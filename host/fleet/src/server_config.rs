@@ -19,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate_base::{io_error::error_text, text::path_text};
+use flowgate_base::{
+    io_error::error_text,
+    text::{clean, path_text},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -38,7 +41,7 @@ const YEARS: i32 = 10;
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A file cannot be written.
-    #[error("{path}: {}", error_text(.source))]
+    #[error("{}: {}", clean(path), error_text(.source))]
     File {
         /// The file.
         path: String,
@@ -47,10 +50,10 @@ pub enum SetupError {
         source: io::Error,
     },
     /// The directory has a fleet.
-    #[error("{0} has a fleet already; name another directory, or add agents to it by `flowgate fleet enrol`")]
+    #[error("{} has a fleet already; name another directory, or add agents to it by `flowgate fleet enrol`", clean(.0))]
     Exists(String),
     /// The directory has no fleet.
-    #[error("{0} has no fleet.toml; `flowgate fleet init` makes a fleet")]
+    #[error("{} has no fleet.toml; `flowgate fleet init` makes a fleet", clean(.0))]
     NoFleet(String),
     /// The record of the fleet has a mistake.
     #[error(transparent)]

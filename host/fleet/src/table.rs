@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use flowgate_base::text::clean;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -22,10 +23,10 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// It is not a question that is answered, whoever asks.
-    #[error("{0}")]
+    #[error("{}", clean(.0))]
     Refused(String),
     /// The kernel, or something else on the host, failed.
-    #[error("{0}")]
+    #[error("{}", clean(.0))]
     Failed(String),
     /// Who asked is gone.
     #[error("nobody reads the answer any more")]

@@ -38,6 +38,7 @@ mod role;
 pub mod run;
 pub mod sink;
 pub mod spec;
+pub mod spool;
 pub mod stage;
 pub mod stats;
 pub mod supervisor;

@@ -17,11 +17,8 @@ fn a_plan_is_done_as_it_was_signed_once_and_by_nobody_else() {
         let file = plan.display().to_string();
         let outcome = fleet.ask(&format!("delete --dry-run --plan {file} -- -p udp --dport 53"));
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
-        assert!(
-            outcome.text().contains("delete 40 flows of 2 agents, and 10 % more, by -p udp --dport 53"),
-            "{}",
-            outcome.text()
-        );
+        assert!(outcome.text().contains("delete 40 flows of 2 agents, and 10 % more, within "), "{}", outcome.text());
+        assert!(outcome.text().contains(", by -p udp --dport 53\nalpha  20\nbeta   20\n"), "{}", outcome.text());
         assert_eq!((fleet.count("alpha", 53), fleet.count("beta", 53)), (20, 20), "a plan does nothing");
 
         let refused = |outcome: &flowgate_test_support::Outcome, why: &str| {
@@ -41,7 +38,8 @@ fn a_plan_is_done_as_it_was_signed_once_and_by_nobody_else() {
         assert!(shown.text().contains("delete 40 flows"), "{}", shown.text());
         // Signed by both, and then changed.
         let signed = fs::read_to_string(&plan).unwrap();
-        fs::write(&plan, signed.replace("53", "99")).unwrap();
+        assert!(signed.contains(r#"\"53\""#), "{signed}");
+        fs::write(&plan, signed.replace(r#"\"53\""#, r#"\"99\""#)).unwrap();
         refused(&fleet.ask(&apply), "0 valid signatures");
         fs::write(&plan, &signed).unwrap();
         // More flows have come than the allowance.
@@ -92,7 +90,7 @@ fn one_signature_is_enough_where_one_is_needed_and_the_agents_own_connection_sta
             .unwrap();
         let load = ["netns", "exec", "alpha", "nft", "-f", &rules.display().to_string()];
         flowgate_test_support::Program::new("ip").must(&load);
-        fleet.agent("alpha").end();
+        fleet.agent("alpha").finish();
         fleet.start("alpha");
         let own = |fleet: &Fleet<'_>| fleet.inside("alpha", "-L -p tcp --dport 4222").text().lines().count();
         assert!(own(fleet) >= 1, "its connection is in its table");

@@ -99,8 +99,7 @@ fn whoever_is_missing_is_named_and_the_status_says_so() {
         let outcome = fleet.ask("count");
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
         // One that ends in an orderly way is absent as well, and is forgotten when told so.
-        let ended = fleet.agent("beta").end();
-        assert_eq!(ended.status, 0, "{}", ended.errors());
+        fleet.agent("beta").finish();
         assert_eq!(fleet.ask("count").status, 1);
         assert_eq!(fleet.ask("forget beta").status, 0);
         let outcome = fleet.ask("count");

@@ -254,7 +254,7 @@ mod tests {
         assert!(fish.contains("-n \"__fish_flow_gate_at_first_word\" -f -a \"man\""));
         assert!(fish.contains("-n \"__fish_flow_gate_needs_command\" -s L -l dump "));
         assert!(fish.contains(
-            "help; and not __fish_seen_subcommand_from list watch get delete update create add flush count stats load completions record replay top doctor man run plugin audit policy\" -f -a \"man\""
+            "help; and not __fish_seen_subcommand_from list watch get delete update create add flush count stats load completions record replay top doctor man run plugin audit policy fleet\" -f -a \"man\""
         ));
         assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
         // No generated function is left, and every function that is used exists.

@@ -20,7 +20,7 @@ use flowgate_isolation::{UserRange, cgroup::NoGroups};
 use flowgate_metrics::MetricsError;
 use flowgate_model::grants::GrantError;
 use flowgate_netlink::{DumpError, NamespaceError, SocketError, source::SourceError};
-use flowgate_pipeline::{executor::ExecutorError, loader::LoadPluginError, sink::SinkError};
+use flowgate_pipeline::{executor::ExecutorError, loader::LoadPluginError, sink::SinkError, spool::SpoolError};
 use flowgate_policy::{
     control::{AskError, RequestError},
     guard::reason::Reason,
@@ -95,6 +95,7 @@ fn of_files(messages: &mut Messages) {
         Thread {sink: text(), source: io()} 2,
         Undelivered {sink: text(), lines: 1} 1,
     );
+    add!(messages, SpoolError: File {path: path(), source: io()} 2, Used (path()) 1);
     add!(messages, RecordingError:
         Create {path: text(), source: io()} 2,
         Open {path: text(), source: io()} 2,
@@ -268,6 +269,65 @@ fn of_commands(messages: &mut Messages) {
     messages.add("CliError::Subcommand", &CliError::Subcommand(text()).to_string(), 1, true);
 }
 
+#[cfg(feature = "fleet")]
+fn of_fleets(messages: &mut Messages) {
+    use super::fleet::FleetError;
+    use flowgate_fleet::{
+        audit::AuditError,
+        bus::{BusError, ConnectError},
+        config::ConfigError,
+        journal::JournalError,
+        keys::KeyError,
+        message::MessageError,
+        names::NameError,
+        plan::PlanError,
+        server_config::SetupError,
+        table::TableError,
+    };
+    add!(messages, NameError: Id (text()) 1, Name (text()) 1, Label (text()) 1);
+    add!(messages, KeyError:
+        File {path: text(), source: io()} 2,
+        Readable {path: text(), mode: 0o644} 2,
+        Seed {path: text(), kind: "a user", prefix: "SU"} 1,
+        Signer (text()) 1,
+    );
+    add!(messages, MessageError: Json (serde_json::Error::custom(HOSTILE)) 1, Many (text()) 1);
+    add!(messages, BusError: Denied (text()) 1, Store (text()) 1, Other (text()) 1);
+    add!(messages, ConnectError:
+        Unreachable {server: text(), reason: text()} 2,
+        Unknown {server: text()} 1,
+        Tls {server: text(), ca: text(), reason: text()} 3,
+    );
+    add!(messages, JournalError:
+        File {path: text(), source: io()} 2,
+        Damaged {path: text(), line: 1} 1,
+        Full (text()) 1,
+    );
+    add!(messages, AuditError: File {path: text(), source: io()} 2, Full (text()) 1);
+    add!(messages, PlanError: Size (text()) 1, Unreadable (text()) 1);
+    add!(messages, TableError: Refused (text()) 1, Failed (text()) 1);
+    add!(messages, ConfigError:
+        File {path: text(), source: io()} 2,
+        Mistake {path: text(), message: text()} 2,
+        Untrusted {path: text(), why: text()} 4,
+    );
+    add!(messages, SetupError:
+        File {path: text(), source: io()} 2,
+        Exists (text()) 1,
+        NoFleet (text()) 1,
+    );
+    add!(messages, FleetError:
+        ConnectTime (text()) 1,
+        NoSuchAgent {name: text(), known: Some(text())} 2,
+        Plan {path: text(), source: PlanError::Size(text())} 2,
+        File {path: path(), source: io()} 2,
+        NoSigningKey (text()) 1,
+        State {path: path(), source: io()} 2,
+        Runtime (io()) 1,
+    );
+    messages.add("FleetError::Question", &FleetError::Question(text()).to_string(), 1, true);
+}
+
 #[test]
 fn no_error_repeats_text_from_outside_as_it_is() {
     let mut messages = Messages(Vec::new());
@@ -276,6 +336,8 @@ fn no_error_repeats_text_from_outside_as_it_is() {
     of_plugins(&mut messages);
     of_policies(&mut messages);
     of_commands(&mut messages);
+    #[cfg(feature = "fleet")]
+    of_fleets(&mut messages);
     assert!(messages.0.is_empty(), "{} messages:\n{}", messages.0.len(), messages.0.join("\n"));
 }
 

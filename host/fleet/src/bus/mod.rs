@@ -6,6 +6,7 @@ mod nats;
 
 use std::{future::Future, time::Duration};
 
+use flowgate_base::text::clean;
 use tokio::sync::watch;
 
 pub use memory::Memory;
@@ -34,13 +35,13 @@ pub enum BusError {
     #[error("no answer within {}", flowgate_base::units::show_time(*.0))]
     TimedOut(Duration),
     /// The server does not permit it.
-    #[error("the server does not permit it: {0}")]
+    #[error("the server does not permit it: {}", clean(.0))]
     Denied(String),
     /// JetStream, which has the registry, refuses.
-    #[error("the server's JetStream: {0}")]
+    #[error("the server's JetStream: {}", clean(.0))]
     Store(String),
     /// The connection failed, or something else.
-    #[error("{0}")]
+    #[error("{}", clean(.0))]
     Other(String),
 }
 

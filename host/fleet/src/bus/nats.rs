@@ -36,7 +36,7 @@ const MAX_KEYS: usize = 100_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The server cannot be reached.
-    #[error("{server} cannot be reached: {reason}")]
+    #[error("{} cannot be reached: {}", clean(server), clean(reason))]
     Unreachable {
         /// The server.
         server: String,
@@ -45,14 +45,15 @@ pub enum ConnectError {
     },
     /// The server does not know the key.
     #[error(
-        "{server} does not let this key in; its configuration has the keys of `fleet enrol`, and takes them when it is reloaded"
+        "{} does not let this key in; its configuration has the keys of `fleet enrol`, and takes them when it is reloaded",
+        clean(server)
     )]
     Unknown {
         /// The server.
         server: String,
     },
     /// TLS failed.
-    #[error("{server}: no encrypted connection with the certificate in {ca}: {reason}")]
+    #[error("{}: no encrypted connection with the certificate in {}: {}", clean(server), clean(ca), clean(reason))]
     Tls {
         /// The server.
         server: String,

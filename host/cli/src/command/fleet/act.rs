@@ -14,7 +14,10 @@ use crate::{
         report::{self, CommandError, Exit},
     },
 };
-use flowgate_base::{text::path_text, units::show_time};
+use flowgate_base::{
+    text::{clean, path_text},
+    units::show_time,
+};
 use flowgate_fleet::{
     collector::{Chosen, Member},
     config::OperatorFile,
@@ -164,26 +167,45 @@ fn signing_key(file: &OperatorFile, path: &Path) -> Result<SigningKey, FleetErro
 
 /// Returns a plan as lines for people, or for programs.
 fn shown(plan: &Plan, json: bool) -> Vec<String> {
+    let Action::Delete = plan.action;
+    let left = Duration::from_secs(plan.expires.saturating_sub(flowgate_fleet::plan::now()));
     if json {
+        let head = json_line(&serde_json::json!({
+            "plan": plan.id,
+            "action": plan.action,
+            "words": plan.words,
+            "made": plan.made,
+            "expires": plan.expires,
+            "allowance": plan.allowance,
+        }));
         let line = |share: &Share| {
             json_line(&serde_json::json!({
-                "agent": share.name, "would_delete": share.touched.count, "hash": share.touched.hash,
+                "agent": share.name, "id": share.id, "would_delete": share.touched.count, "hash": share.touched.hash,
             }))
         };
-        return plan.agents.iter().map(line).collect();
+        return std::iter::once(head).chain(plan.agents.iter().map(line)).collect();
     }
-    let Action::Delete = plan.action;
-    let words: Vec<String> = plan.words.iter().map(|word| flowgate_base::text::clean(word)).collect();
+    let words: Vec<String> = plan.words.iter().map(|word| quoted(word)).collect();
     let total: u128 = plan.agents.iter().map(|share| u128::from(share.touched.count)).sum();
     let head = format!(
-        "plan {}: delete {total} flows of {} agents, and {} % more, by {}",
-        flowgate_base::text::clean(&plan.id),
+        "plan {}: delete {total} flows of {} agents, and {} % more, within {}, by {}",
+        clean(&plan.id),
         plan.agents.len(),
         plan.allowance,
+        show_time(left),
         words.join(" ")
     );
     let rows = plan.agents.iter().map(|share| vec![share.name.to_string(), share.touched.count.to_string()]);
     std::iter::once(head).chain(columns(&rows.collect::<Vec<_>>())).collect()
+}
+
+/// Returns a word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:,=@%+".contains(&byte);
+    match !word.is_empty() && word.bytes().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", clean(word).replace('\'', "'\\''")),
+    }
 }
 
 fn read(path: &Path) -> Result<(Plan, SignedPlan), FleetError> {

@@ -1,6 +1,6 @@
 //! `fleet agent`: the daemon.
 
-use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
+use std::{fs, future::Future, os::unix::fs::DirBuilderExt as _, path::Path, pin::Pin, time::Duration};
 
 use super::{FleetError, runtime, table::KernelTable};
 use crate::command::{
@@ -35,7 +35,9 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
     let audit = Audit::open(&file.state.join("audit.jsonl")).map_err(FleetError::from)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let Some((bus, server)) = connect(&file, &key, stop).await else { return Ok(()) };
+        let stopped = stopped(stop);
+        tokio::pin!(stopped);
+        let Some((bus, server)) = connect(&file, &key, stopped.as_mut()).await else { return Ok(()) };
         let acts = match ring.len() {
             0 => "answers, and never acts".to_owned(),
             keys => format!("answers, and does what {} of {keys} have signed", ring.need()),
@@ -44,7 +46,7 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
         let identity = Identity { id: key.id(), name: file.name.clone(), labels: file.labels.clone(), ring };
         let table = KernelTable { server, stop: stop.clone() };
         let agent = Agent::new(bus, table, identity, Records { journal, audit }, report::warnings());
-        agent.run(stopped(stop)).await.map_err(FleetError::Bus)
+        agent.run(stopped).await.map_err(FleetError::Bus)
     });
     // Listings in progress have seen the signal, and whoever waits for their rows learns that the agent is gone.
     runtime.shutdown_background();
@@ -61,10 +63,12 @@ async fn stopped(stop: &Stop) {
 }
 
 /// Connects, for as long as it takes; `None` if a signal came first.
-async fn connect(file: &AgentFile, key: &ConnectKey, stop: &Stop) -> Option<(Nats, Vec<std::net::SocketAddr>)> {
+async fn connect(
+    file: &AgentFile,
+    key: &ConnectKey,
+    mut stopped: Pin<&mut impl Future<Output = ()>>,
+) -> Option<(Nats, Vec<std::net::SocketAddr>)> {
     let connection = Connection { server: &file.server, ca: &file.ca, key, name: file.name.as_str(), waiting: WAITING };
-    let stopped = stopped(stop);
-    tokio::pin!(stopped);
     let mut failures = 0;
     let mut said = String::new();
     loop {

@@ -23,7 +23,10 @@ use crate::args::{
     Report,
     fleet_command::{AskArgs, FleetCommand, OperatorArgs},
 };
-use flowgate_base::{io_error::error_text, text::path_text};
+use flowgate_base::{
+    io_error::error_text,
+    text::{clean, message, path_text},
+};
 use flowgate_fleet::{
     audit::AuditError,
     bus::{Bus as _, BusError, ConnectError, Connection, Nats},
@@ -61,7 +64,7 @@ pub enum FleetError {
     #[error("{0}; `flowgate fleet doctor` looks further")]
     Connect(#[from] ConnectError),
     /// There was no connection in time.
-    #[error("{0} did not answer within 10s; `flowgate fleet doctor` looks further")]
+    #[error("{} did not answer within 10s; `flowgate fleet doctor` looks further", clean(.0))]
     ConnectTime(String),
     /// The registry cannot be read.
     #[error("the registry of agents: {0}; `flowgate fleet doctor` looks further")]
@@ -73,7 +76,7 @@ pub enum FleetError {
     #[error("{0}")]
     NoAgents(&'static str),
     /// There is no such agent.
-    #[error("there is no agent {name} in the registry, {}", known.as_deref().unwrap_or("which is empty: no agent has connected yet"))]
+    #[error("there is no agent {} in the registry, {}", clean(name), known.as_deref().map_or_else(nobody, clean))]
     NoSuchAgent {
         /// The name.
         name: String,
@@ -81,7 +84,7 @@ pub enum FleetError {
         known: Option<String>,
     },
     /// The question is none.
-    #[error("{}", flowgate_base::text::message(.0.as_bytes()))]
+    #[error("{}", message(.0.as_bytes()))]
     Question(String),
     /// The journal cannot be used.
     #[error(transparent)]
@@ -90,7 +93,7 @@ pub enum FleetError {
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// A plan is wrong.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", clean(path))]
     Plan {
         /// The file.
         path: String,
@@ -106,7 +109,7 @@ pub enum FleetError {
         source: std::io::Error,
     },
     /// There is no key to sign with.
-    #[error("{0} has no `sign`, the key to sign plans with")]
+    #[error("{} has no `sign`, the key to sign plans with", clean(.0))]
     NoSigningKey(String),
     /// A directory cannot be made.
     #[error("{}: {}; the agent keeps its journal and its audit there", path_text(path), error_text(source))]
@@ -119,6 +122,11 @@ pub enum FleetError {
     /// The system has no event loop for it.
     #[error("no event loop: {}", error_text(.0))]
     Runtime(#[source] std::io::Error),
+}
+
+/// Returns what is said of an empty registry.
+fn nobody() -> String {
+    "which is empty: no agent has connected yet".into()
 }
 
 /// Runs a subcommand.
@@ -239,10 +247,7 @@ impl Session {
             let more = if all.len() > names.len() { ", ..." } else { "" };
             format!("which has {}{more}", names.join(", "))
         });
-        let members = chosen.of(all).map_err(|unknown| FleetError::NoSuchAgent {
-            name: flowgate_base::text::clean(&unknown.join(", ")),
-            known,
-        })?;
+        let members = chosen.of(all).map_err(|unknown| FleetError::NoSuchAgent { name: unknown.join(", "), known })?;
         match members.is_empty() {
             true => Err(FleetError::NoAgents(
                 "no agent has all of these labels; `flowgate fleet ls` shows those that there are",

@@ -153,7 +153,11 @@ impl KernelTable {
             .iter()
             .map(|server| {
                 let (address, port) = (server.ip().to_canonical(), server.port());
-                format!("dst == {address} and dport == {port} or reply.src == {address} and reply.sport == {port}")
+                // An entry that begins in the middle of a connection may have its directions exchanged.
+                let ends =
+                    [("dst", "dport"), ("src", "sport"), ("reply.src", "reply.sport"), ("reply.dst", "reply.dport")];
+                let end = |(host, of)| format!("{host} == {address} and {of} == {port}");
+                ends.map(end).join(" or ")
             })
             .collect();
         if own.is_empty() {
