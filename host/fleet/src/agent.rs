@@ -31,7 +31,7 @@ use crate::{
     names::{self, AgentId, AgentName, Label},
     plan::{self, Action, SignedPlan},
     random,
-    table::{Form, Table, TableError},
+    table::{Table, TableError},
 };
 
 /// The most questions that are worked on at a time.
@@ -249,7 +249,8 @@ impl<B: Bus, T: Table> Inner<B, T> {
             return Answer::without(State::Refused, format!("it is working on {WORK} questions already; ask again"));
         };
         match ask {
-            Ask::List { words, form, first } => self.list(words, form, first).await,
+            Ask::List { words, form, first } => self.rows(first, move |table, out| table.list(&words, form, out)).await,
+            Ask::Stats { form } => self.rows(MAX_FIRST, move |table, out| table.stats(form, out)).await,
             other => {
                 let inner = self.clone();
                 let work = tokio::task::spawn_blocking(move || inner.work_on(other));
@@ -277,12 +278,19 @@ impl<B: Bus, T: Table> Inner<B, T> {
                 answer
             }),
             Ask::Apply { plan } => Ok(self.apply(&plan)),
-            Ask::Ping | Ask::List { .. } | Ask::Pull { .. } | Ask::Close { .. } => Ok(Answer::new(State::Answered)),
+            Ask::Ping | Ask::List { .. } | Ask::Stats { .. } | Ask::Pull { .. } | Ask::Close { .. } => {
+                Ok(Answer::new(State::Answered))
+            }
         };
         result.unwrap_or_else(|error| without(&error, false))
     }
 
-    async fn list(&self, words: Vec<String>, form: Form, first: usize) -> Answer {
+    /// Answers with rows, which `write` writes on a thread of its own, and returns the first ones.
+    async fn rows(
+        &self,
+        first: usize,
+        write: impl FnOnce(&T, &mut ChunkWriter) -> Result<u64, TableError> + Send + 'static,
+    ) -> Answer {
         self.drop_cursors();
         if self.lock_cursors().len() >= CURSORS {
             let reason = format!("{CURSORS} answers of it are being pulled already; ask again");
@@ -294,7 +302,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
             ChunkWriter { sender, rows: Vec::new(), limit: first.clamp(MIN_FIRST, MAX_FIRST).min(most), most };
         let table = self.table.clone();
         tokio::task::spawn_blocking(move || {
-            let end = table.list(&words, form, &mut writer);
+            let end = write(&table, &mut writer);
             writer.end(end);
         });
         self.next(random::id(), Cursor { chunks, sent: 0, used: Instant::now() }).await

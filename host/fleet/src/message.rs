@@ -119,6 +119,11 @@ pub enum Ask {
         /// The most bytes of rows in the first answer.
         first: usize,
     },
+    /// The kernel's counters.
+    Stats {
+        /// The form of the rows.
+        form: Form,
+    },
     /// The next rows of an answer.
     Pull {
         /// The cursor in the answer before.

@@ -92,6 +92,12 @@ pub trait Table: Send + Sync + 'static {
     /// [`TableError`]; [`TableError::Gone`] if writing failed.
     fn list(&self, words: &[String], form: Form, out: &mut dyn Write) -> Result<u64, TableError>;
 
+    /// Writes the kernel's counters, a line for each CPU, and returns the number of lines.
+    ///
+    /// # Errors
+    /// [`TableError`]; [`TableError::Gone`] if writing failed.
+    fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError>;
+
     /// Returns what deleting these flows would touch, and touches nothing.
     ///
     /// # Errors

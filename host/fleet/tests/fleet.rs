@@ -76,6 +76,10 @@ impl Table for Made {
         Ok(self.rows)
     }
 
+    fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
+        self.list(&[], form, out)
+    }
+
     fn plan_delete(&self, _: &[String]) -> Result<Touched, TableError> {
         Ok(Touched { count: self.rows + self.more.load(Ordering::SeqCst), hash: SetHash::default().digits() })
     }

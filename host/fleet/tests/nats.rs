@@ -50,6 +50,10 @@ impl Table for Made {
         Ok(self.0)
     }
 
+    fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
+        self.list(&[], form, out)
+    }
+
     fn plan_delete(&self, _: &[String]) -> Result<Touched, TableError> {
         Ok(Touched::default())
     }

@@ -58,6 +58,13 @@ fn one_question_to_all_and_each_is_named() {
         assert_eq!(agents[0]["flowgate"], env!("CARGO_PKG_VERSION"));
         assert!(agents[1]["flows"].as_u64().unwrap() >= 5000, "{}", agents[1]);
 
+        let outcome = fleet.ask("stats -o json");
+        let lines = objects(&outcome.text());
+        let of = |name: &str| lines.iter().filter(|line| line["agent"] == name).count();
+        let here = fleet.inside("beta", "-S").text().lines().count();
+        assert_eq!((of("beta"), outcome.status), (here, 0), "{}", outcome.errors());
+        assert!(lines.iter().all(|line| line["counters"]["found"].is_u64()), "{}", lines[0]);
+
         let outcome = fleet.ask("doctor");
         assert_eq!(outcome.status, 0, "{}", outcome.text());
         for line in ["ok        connection", "ok        storage", "ok        agents: all answer", "ok        clocks"] {

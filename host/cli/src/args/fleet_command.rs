@@ -177,6 +177,10 @@ pub enum FleetCommand {
         #[arg(last = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
         words: Vec<OsString>,
     },
+    /// Show the counters of the kernels of all agents, as flowgate -S does
+    #[command(after_help = "Example:\n  flowgate fleet stats -o json | jq -s 'group_by(.agent)[] | \
+        { agent: .[0].agent, drop: map(.counters.drop) | add }'")]
+    Stats(AskArgs),
     /// Delete flows of all agents: as a plan, or at once where one signature is enough
     #[command(
         after_help = "With --dry-run every agent counts what it would delete, and nothing is done. --plan writes that as a \

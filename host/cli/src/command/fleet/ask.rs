@@ -118,13 +118,34 @@ pub(super) fn checked(given: &[OsString], command: Command, form: Form) -> Resul
 
 /// Lists flows of all agents.
 pub(super) fn list(context: &mut Context<'_>, args: &AskArgs, given: &[OsString]) -> Result<Exit, CommandError> {
-    let form = if args.operator.output == crate::args::Report::Json { Form::Json } else { Form::Text };
+    let form = form(args);
     let words = checked(given, Command::List, form)?;
+    let question = |count| Ask::List { words, form, first: collector::first(count) };
+    rows(context, args, question, Some("flow entries"))
+}
+
+/// Shows the counters of all agents' kernels.
+pub(super) fn stats(context: &mut Context<'_>, args: &AskArgs) -> Result<Exit, CommandError> {
+    rows(context, args, |_| Ask::Stats { form: form(args) }, None)
+}
+
+fn form(args: &AskArgs) -> Form {
+    if args.operator.output == crate::args::Report::Json { Form::Json } else { Form::Text }
+}
+
+/// Prints the rows of all agents; `what` they are is counted at the end.
+fn rows(
+    context: &mut Context<'_>,
+    args: &AskArgs,
+    question: impl FnOnce(usize) -> Ask,
+    what: Option<&str>,
+) -> Result<Exit, CommandError> {
+    let form = form(args);
     let session = Session::open(&args.operator)?;
     let members = session.members(&chosen(args))?;
     let width = members.iter().map(|member| member.name.as_str().len()).max().unwrap_or_default();
     let mut failed: Option<SinkError> = None;
-    let mut flows = 0;
+    let mut shown = 0;
     let sink = &mut *context.sink;
     let take = |index: usize, answer: &Answer| {
         let Some(member) = members.get(index) else { return Taken::Used };
@@ -134,20 +155,17 @@ pub(super) fn list(context: &mut Context<'_>, args: &AskArgs, given: &[OsString]
             failed = Some(error);
             return Taken::Enough;
         }
-        flows += answer.head.flows.unwrap_or_default();
+        shown += answer.head.flows.unwrap_or_default();
         appended.map_or_else(Taken::Bad, |()| Taken::Used)
     };
-    let question = Ask::List { words, form, first: collector::first(members.len()) };
-    let asked = collector::ask(&session.bus, &members, question, args.timeout, take);
+    let asked = collector::ask(&session.bus, &members, question(members.len()), args.timeout, take);
     let roll = session.runtime.block_on(asked).map_err(FleetError::Bus)?;
     if let Some(error) = failed {
         return Err(error.into());
     }
-    if !session.json {
-        report::banner(&format!(
-            "{flows} flow entries of {} agents have been shown.",
-            roll.agents().len() - roll.missing()
-        ));
+    if let Some(what) = what.filter(|_| !session.json) {
+        let answered = roll.agents().len() - roll.missing();
+        report::banner(&format!("{shown} {what} of {answered} agents have been shown."));
     }
     Ok(conclude(&roll, session.json, args.allow_missing))
 }

@@ -169,6 +169,7 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
         FleetCommand::Doctor { operator } => doctor::run(context, operator),
         FleetCommand::List { ask, words } => ask::list(context, ask, words),
         FleetCommand::Count { ask, words } => ask::count(context, ask, words),
+        FleetCommand::Stats(args) => ask::stats(context, args),
         FleetCommand::Delete { ask, dry_run, plan, expires, allowance, words } => {
             let terms = act::Terms { dry_run: *dry_run, plan: plan.as_deref(), life: *expires, allowance: *allowance };
             act::delete(context, ask, &terms, words)

@@ -231,6 +231,20 @@ impl Table for KernelTable {
         self.run(spec, &settings, row, &mut To(out)).map(|(shown, _)| shown)
     }
 
+    fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
+        let failed = |error: CommandError| TableError::Failed(error.to_string());
+        let row = row(Command::Statistics)?;
+        let words: &[String] = &[];
+        let settings = parse(words, Command::Statistics, form).map_err(TableError::Refused)?;
+        let loader = PluginLoader::new(Vec::new(), false, false).map_err(|error| failed(error.into()))?;
+        let spec = lower::entries(row, &settings, None);
+        let counts = Statistics::FlowsPerCpu.read(None);
+        let counts = counts.map_err(|error| failed(CommandError::of_errno(row, error.errno())))?;
+        let mut loaded = spec.load(&loader, Purpose::Run).map_err(|error| failed(error.into()))?;
+        loaded.write_statistics(&counts, &mut To(out)).map_err(|error| failed(CommandError::of_run(row, error)))?;
+        Ok(counts.cpus.len() as u64)
+    }
+
     fn plan_delete(&self, words: &[String]) -> Result<Touched, TableError> {
         let settings = Settings { dry_run: true, ..self.deletion(words)? };
         let row = row(Command::Delete)?;
