@@ -12,6 +12,7 @@
 //! ```
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     io::{self, Write as _},
@@ -338,34 +339,39 @@ pub fn init(directory: &Path, options: &FleetOptions) -> Result<(), SetupError> 
     write(&directory.join("fleet.toml"), &record.text(), 0o644)
 }
 
-/// Adds an agent to the fleet in a directory, and returns the directory of its files, and its id.
+/// Adds agents to the fleet in a directory, and returns for each the directory of its files, and its id.
 ///
 /// # Errors
-/// [`SetupError`]
-pub fn enrol(directory: &Path, options: &AgentOptions) -> Result<(PathBuf, AgentId), SetupError> {
+/// [`SetupError`]; those before the one that failed are not added either.
+pub fn enrol(directory: &Path, agents: &[AgentOptions]) -> Result<Vec<(PathBuf, AgentId)>, SetupError> {
     let path = directory.join("fleet.toml");
     if !path.exists() {
         return Err(SetupError::NoFleet(path_text(directory)));
     }
-    if options.labels.len() > MAX_LABELS {
-        return Err(SetupError::Labels(options.labels.len()));
-    }
     let mut record: Record = config::parse(&path)?;
-    if record.agent.iter().any(|agent| agent.name == options.name) {
-        return Err(SetupError::Taken { kind: "agent", name: options.name.clone() });
-    }
-    let key = ConnectKey::generate();
-    let place = directory.join("agents").join(options.name.as_str());
-    make_directory(&place)?;
     let ca = directory.join("ca.pem");
     let ca = fs::read_to_string(&ca).map_err(|source| SetupError::File { path: path_text(&ca), source })?;
-    write(&place.join("agent.nk"), &format!("{}\n", key.seed()), 0o600)?;
-    write(&place.join("ca.pem"), &ca, 0o644)?;
-    write(&place.join("agent.toml"), &record.agent(options), 0o644)?;
-    record.agent.push(Enrolled { name: options.name.clone(), key: key.id(), labels: options.labels.clone() });
+    let mut taken: BTreeSet<AgentName> = record.agent.iter().map(|agent| agent.name.clone()).collect();
+    let mut enrolled = Vec::with_capacity(agents.len());
+    for options in agents {
+        if options.labels.len() > MAX_LABELS {
+            return Err(SetupError::Labels(options.labels.len()));
+        }
+        if !taken.insert(options.name.clone()) {
+            return Err(SetupError::Taken { kind: "agent", name: options.name.clone() });
+        }
+        let key = ConnectKey::generate();
+        let place = directory.join("agents").join(options.name.as_str());
+        make_directory(&place)?;
+        write(&place.join("agent.nk"), &format!("{}\n", key.seed()), 0o600)?;
+        write(&place.join("ca.pem"), &ca, 0o644)?;
+        write(&place.join("agent.toml"), &record.agent(options), 0o644)?;
+        record.agent.push(Enrolled { name: options.name.clone(), key: key.id(), labels: options.labels.clone() });
+        enrolled.push((place, key.id()));
+    }
     write(&directory.join("server/users.conf"), &record.users(), 0o644)?;
     write(&path, &record.text(), 0o644)?;
-    Ok((place, key.id()))
+    Ok(enrolled)
 }
 
 /// Returns the certificate that signs, its key, the server's certificate, and its key, as PEM.
@@ -444,8 +450,10 @@ mod tests {
             labels: vec!["role=web".parse().unwrap()],
             state: "/var/lib/x\"\\".into(),
         };
-        let (place, id) = enrol(&fleet, &web).unwrap();
-        assert!(matches!(enrol(&fleet, &web), Err(SetupError::Taken { .. })));
+        let web = std::slice::from_ref(&web);
+        let (place, id) = enrol(&fleet, web).unwrap().remove(0);
+        assert!(matches!(enrol(&fleet, web), Err(SetupError::Taken { .. })));
+        let web = web[0].clone();
         let (file, ring) = AgentFile::read(&place.join("agent.toml")).unwrap();
         assert_eq!((file.labels, file.state, ring.len(), ring.need()), (web.labels, web.state, 2, 2));
         assert_eq!(ConnectKey::read(&file.key).unwrap().id(), id);
@@ -470,6 +478,6 @@ mod tests {
         assert!(matches!(init(&fleet, &options(&[], 1)), Err(SetupError::Need { .. })));
         assert!(matches!(init(&fleet, &options(&["a", "a"], 1)), Err(SetupError::Taken { .. })));
         let agent = AgentOptions { name: "a".parse().unwrap(), labels: Vec::new(), state: "/s".into() };
-        assert!(matches!(enrol(directory.path(), &agent), Err(SetupError::NoFleet(_))));
+        assert!(matches!(enrol(directory.path(), &[agent]), Err(SetupError::NoFleet(_))));
     }
 }

@@ -106,12 +106,14 @@ impl Site {
         };
         server_config::init(&fleet, &options).unwrap();
         let mut site = Site { server: Command::new("true").spawn().unwrap(), directory, address, agents: Vec::new() };
-        for name in agents {
-            let (name, state) = (name.parse().unwrap(), site.directory.path().join("state").join(name));
+        let options = agents.iter().map(|name| {
+            let state = site.directory.path().join("state").join(name);
             std::fs::create_dir_all(&state).unwrap();
-            let options = AgentOptions { name, labels: Vec::new(), state };
-            site.agents.push(server_config::enrol(&fleet, &options).unwrap().0.join("agent.toml"));
-        }
+            AgentOptions { name: name.parse().unwrap(), labels: Vec::new(), state }
+        });
+        let options: Vec<AgentOptions> = options.collect();
+        let enrolled = server_config::enrol(&fleet, &options).unwrap();
+        site.agents = enrolled.into_iter().map(|(place, _)| place.join("agent.toml")).collect();
         site.start(program);
         site
     }
@@ -343,5 +345,61 @@ async fn an_agent_comes_back_when_the_server_does() {
         }
         assert!(began.elapsed() < 2 * SOON, "{roll}");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn of_a_thousand_agents_the_thirty_seven_that_were_killed_are_named() {
+    const AGENTS: usize = 1000;
+    const KILLED: usize = 37;
+    let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    assert!(hard >= 8192, "the limit of open files is {soft}, and cannot be raised above {hard}");
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let agents: Vec<String> = (0..AGENTS).map(|number| format!("agent-{number:04}")).collect();
+    let site = Site::new(SERVERS[0], &agents.iter().map(String::as_str).collect::<Vec<_>>());
+    let (bus, _) = site.operator("admin").await;
+    bus.prepare(names::REGISTRY).await.unwrap();
+    let mut tasks = Vec::new();
+    for index in 0..AGENTS {
+        tasks.push(Some(site.run(index, 2).await));
+    }
+    let members = registered(&bus, AGENTS).await;
+    let ask = async |within: Duration| {
+        let mut rows = 0;
+        let take = |_: usize, answer: &message::Answer| {
+            rows += answer.rows.iter().filter(|&&byte| byte == b'\n').count();
+            Taken::Used
+        };
+        let list = Ask::List { words: Vec::new(), form: Form::Text, first: collector::first(AGENTS) };
+        let began = Instant::now();
+        let roll = collector::ask(&bus, &members, list, within, take).await.unwrap();
+        (roll, rows, began.elapsed())
+    };
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let (roll, rows, time) = ask(SOON).await;
+        assert_eq!((roll.missing(), rows), (0, 2 * AGENTS), "{roll}");
+        times.push(time);
+    }
+    times.sort();
+    println!("{AGENTS} answers of 200 bytes: median {:?}, longest {:?}", times[10], times[19]);
+    // Every 27th.
+    let killed: Vec<String> = (0..KILLED).map(|number| agents[number * 27].clone()).collect();
+    for number in 0..KILLED {
+        let task = tasks[number * 27].take().unwrap();
+        task.abort();
+        let _ = task.await;
+    }
+    let began = Instant::now();
+    loop {
+        let (roll, rows, time) = ask(Duration::from_secs(5)).await;
+        let absent = roll.agents().iter().filter(|called| called.fate.word() == "absent");
+        let absent: Vec<String> = absent.map(|called| called.name.to_string()).collect();
+        assert_eq!((absent, rows, roll.missing()), (killed.clone(), 2 * (AGENTS - KILLED), KILLED));
+        if time < Duration::from_secs(2) {
+            println!("{KILLED} of them named after {time:?}");
+            break;
+        }
+        assert!(began.elapsed() < 2 * SOON);
     }
 }

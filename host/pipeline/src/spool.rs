@@ -19,7 +19,7 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::FileExt as _,
     path::Path,
 };
@@ -240,7 +240,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError::File`]
-    pub fn next(&mut self) -> Result<Option<(u64, Record)>, SpoolError> {
+    pub fn read_next(&mut self) -> Result<Option<(u64, Record)>, SpoolError> {
         self.next_record().map_err(|error| self.failed(error))
     }
 
@@ -494,7 +494,7 @@ mod tests {
     }
 
     fn all(spool: &mut Spool) -> Vec<(u64, Record)> {
-        std::iter::from_fn(|| spool.next().unwrap()).collect()
+        std::iter::from_fn(|| spool.read_next().unwrap()).collect()
     }
 
     fn copy(from: &Path, to: &Path) {
@@ -517,7 +517,7 @@ mod tests {
         let read = all(&mut spool);
         assert_eq!(read.len(), 100);
         assert!(read.iter().all(|(number, record)| *record == Record::Batch(batch(*number, 5000))));
-        assert_eq!(spool.next().unwrap(), None);
+        assert_eq!(spool.read_next().unwrap(), None);
         spool.rewind();
         assert_eq!(all(&mut spool), read);
         let before = spool.length();
@@ -533,9 +533,9 @@ mod tests {
         // Numbers go on, also where nothing is left.
         drop(spool);
         let mut spool = Spool::open(&path, MIN_LIMIT).unwrap();
-        assert_eq!(spool.next().unwrap(), None);
+        assert_eq!(spool.read_next().unwrap(), None);
         assert_eq!(spool.append(b"x").unwrap(), Appended::Stored(101));
-        assert_eq!(spool.next().unwrap(), Some((101, Record::Batch(b"x".to_vec()))));
+        assert_eq!(spool.read_next().unwrap(), Some((101, Record::Batch(b"x".to_vec()))));
         assert!(matches!(spool.append(&vec![0; MAX_BATCH + 1]), Err(SpoolError::Long(_))));
     }
 

@@ -80,11 +80,11 @@ pub enum FleetCommand {
         #[arg(long)]
         no_sync: bool,
     },
-    /// Add an agent to a fleet: its key, its file, and its permissions on the server
+    /// Add agents to a fleet: their keys, their files, and their permissions on the server
     #[command(
         after_help = "The server takes the new permissions when it has the new users.conf and is reloaded; nobody is \
         disconnected.\n\n\
-        Examples:\n  flowgate fleet enrol fleet web-1 --label role=web --label site=fra\n  \
+        Examples:\n  flowgate fleet enrol fleet web-1 web-2 --label role=web --label site=fra\n  \
         scp -r fleet/agents/web-1 web-1:/etc/flowgate/fleet\n  \
         scp fleet/server/users.conf nats.example.net:/etc/nats/flowgate/ && ssh nats.example.net nats-server --signal reload"
     )]
@@ -92,13 +92,13 @@ pub enum FleetCommand {
         /// The directory of the fleet
         #[arg(value_hint = clap::ValueHint::DirPath)]
         directory: PathBuf,
-        /// The agent's name
-        #[arg(value_hint = clap::ValueHint::Other)]
-        name: AgentName,
-        /// A label: NAME or NAME=VALUE; may be repeated
+        /// The names of the agents
+        #[arg(required = true, value_name = "NAME", value_hint = clap::ValueHint::Other)]
+        names: Vec<AgentName>,
+        /// A label of all of these: NAME or NAME=VALUE; may be repeated
         #[arg(long = "label", value_name = "LABEL", value_hint = clap::ValueHint::Other)]
         labels: Vec<Label>,
-        /// Where the agent keeps its journal and its audit
+        /// Where each keeps its journal and its audit
         #[arg(long, value_name = "DIR", default_value = config::STATE, value_hint = clap::ValueHint::Other)]
         state: PathBuf,
     },

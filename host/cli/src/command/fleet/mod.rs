@@ -34,7 +34,7 @@ use flowgate_fleet::{
     config::{ConfigError, OPERATOR_FILE, OperatorFile},
     journal::JournalError,
     keys::{ConnectKey, KeyError},
-    names,
+    names::{self, AgentName},
     plan::PlanError,
     roll_call::RollCall,
     server_config::{self, AgentOptions, FleetOptions, SetupError},
@@ -152,13 +152,19 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
             ));
             Ok(Exit::Success)
         }
-        FleetCommand::Enrol { directory, name, labels, state } => {
-            let options = AgentOptions { name: name.clone(), labels: labels.clone(), state: state.clone() };
-            let (place, id) = server_config::enrol(directory, &options).map_err(FleetError::from)?;
+        FleetCommand::Enrol { directory, names, labels, state } => {
+            let options =
+                |name: &AgentName| AgentOptions { name: name.clone(), labels: labels.clone(), state: state.clone() };
+            let options: Vec<AgentOptions> = names.iter().map(options).collect();
+            let enrolled = server_config::enrol(directory, &options).map_err(FleetError::from)?;
+            for (name, (place, id)) in names.iter().zip(enrolled) {
+                report::line(&format!(
+                    "Agent {name} is {id}. Next: {} to its host, as /etc/flowgate/fleet",
+                    path_text(&place)
+                ));
+            }
             report::line(&format!(
-                "Agent {name} is {id}. Next: {} to its host as /etc/flowgate/fleet, and the new {} to the server, which \
-                 takes it when it is reloaded: nats-server --signal reload",
-                path_text(&place),
+                "And the new {} to the server, which takes it when it is reloaded: nats-server --signal reload",
                 path_text(&directory.join("server/users.conf")),
             ));
             Ok(Exit::Success)
