@@ -234,8 +234,10 @@ async fn nobody_may_do_what_is_not_theirs() {
         let mut commands = good.subscribe(names::command(&good_id)).await.unwrap();
         let mut questions = good.subscribe(names::question(&good_id)).await.unwrap();
         let mut answers = admin.subscribe(format!("{}.*", names::inbox(admin_id.as_str()))).await.unwrap();
-        good.flush().await.unwrap();
-        admin.flush().await.unwrap();
+        // The server handles a connection's messages in order: when it answers, it has the subscriptions.
+        let settled = async |bus: &Nats| drop(bus.get(names::REGISTRY, good_id.as_str()).await);
+        settled(&good).await;
+        settled(&admin).await;
 
         // Subscriptions of a bad agent: to answers, questions, commands, beats, and everything.
         let mut heard = Vec::new();
@@ -264,7 +266,7 @@ async fn nobody_may_do_what_is_not_theirs() {
         ] {
             bad.publish(subject, None, ping.clone()).await.unwrap();
         }
-        bad.flush().await.unwrap();
+        settled(&bad).await;
         let denied = |result: Result<(), BusError>| {
             assert!(
                 matches!(&result, Err(BusError::Denied(text)) if text.contains("ermissions")),
@@ -285,14 +287,13 @@ async fn nobody_may_do_what_is_not_theirs() {
         assert_eq!(question.payload, asked, "{program}");
         // Nor may it answer a question that it was not asked.
         bad.publish(reply.clone(), None, b"forged".to_vec()).await.unwrap();
-        bad.flush().await.unwrap();
+        settled(&bad).await;
         good.publish(question.reply.clone().unwrap(), None, b"true".to_vec()).await.unwrap();
         let answer = answers.next().await.unwrap();
         assert_eq!((answer.subject, answer.payload), (reply.clone(), b"true".to_vec()), "{program}");
         // One question, one answer.
         good.publish(reply, None, b"again".to_vec()).await.unwrap();
-        good.flush().await.unwrap();
-        // Whatever was to arrive has: the server handles a connection's messages in order.
+        settled(&good).await;
         admin.publish(names::command(&good_id), None, b"command".to_vec()).await.unwrap();
         assert_eq!(commands.next().await.unwrap().payload, b"command", "{program}");
         assert_eq!(admin.get(names::REGISTRY, good_id.as_str()).await.unwrap().unwrap(), b"entry", "{program}");

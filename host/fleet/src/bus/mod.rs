@@ -67,7 +67,7 @@ pub trait Bus: Clone + Send + Sync + 'static {
     /// Takes messages at a subject.
     fn subscribe(&self, subject: String) -> impl Future<Output = Result<Self::Subscription, BusError>> + Send;
 
-    /// Waits until the server has received everything that was sent.
+    /// Waits until everything that was sent is on its way to the server.
     fn flush(&self) -> impl Future<Output = Result<(), BusError>> + Send;
 
     /// Sends a message and waits for one answer.

@@ -108,6 +108,7 @@ impl Nats {
     pub async fn connect(connection: &Connection<'_>) -> Result<Self, ConnectError> {
         let Connection { server, ca, key, name, waiting } = connection;
         let (connected, connections) = watch::channel(0);
+        let before = connections.clone();
         let (told, denied) = watch::channel(String::new());
         let inbox = names::inbox(key.id().as_str());
         let options = ConnectOptions::with_nkey(key.seed())
@@ -118,8 +119,10 @@ impl Nats {
             .ignore_discovered_servers()
             .subscription_capacity(*waiting)
             .ping_interval(Duration::from_secs(15))
-            .reconnect_delay_callback(|attempts| {
-                random::jitter(RECONNECT.pause(u32::try_from(attempts).unwrap_or(u32::MAX)))
+            .reconnect_delay_callback(move |attempts| match *before.borrow() {
+                // Whoever connects for the first time waits for nobody; after a break of the server, all would.
+                0 => Duration::ZERO,
+                _ => random::jitter(RECONNECT.pause(u32::try_from(attempts).unwrap_or(u32::MAX).max(1))),
             })
             .event_callback(move |event| {
                 match event {
