@@ -245,49 +245,47 @@ impl Spool {
     }
 
     fn next_record(&mut self) -> io::Result<Option<(u64, Record)>> {
-        loop {
-            if self.read >= self.next {
-                return Ok(None);
-            }
-            let Some(index) = self.segments.iter().rposition(|segment| segment.first <= self.read) else {
-                // The first segment begins later: those before it are gone.
-                return Ok(Some(self.missing_until(self.segments.front().map_or(self.next, |segment| segment.first))));
-            };
-            let (Some(segment), end) = (self.segments.get(index), self.end_of(index)) else { return Ok(None) };
-            let (first, length) = (segment.first, segment.length);
-            let name = segment.name();
-            let (file, place) = match self.reading.take() {
-                Some((of, file, place)) if of == first => (file, place),
-                _ => (self.directory.read(&name)?, 0),
-            };
-            let mut place = place;
-            let found = loop {
-                match read_record(&file, place, length)? {
-                    Some((number, kind, content)) if number >= self.read && number < end => {
-                        place += HEADER + content.len() as u64;
-                        break Some((number, kind, content));
-                    }
-                    // Before what is read: records that were acknowledged.
-                    Some((number, _, content)) if number < self.read => place += HEADER + content.len() as u64,
-                    _ => break None,
-                }
-            };
-            let Some((number, kind, content)) = found else {
-                // Damaged: the numbers say how many records are missing.
-                return Ok(Some(self.missing_until(end)));
-            };
-            if number > self.read {
-                return Ok(Some(self.missing_until(number)));
-            }
-            self.reading = Some((first, file, place));
-            self.read = number + 1;
-            let record = match (kind, <[u8; 8]>::try_from(content.as_slice())) {
-                (GAP, Ok(count)) => Record::Gap(u64::from_le_bytes(count)),
-                (BATCH, _) => Record::Batch(content),
-                _ => Record::Gap(1),
-            };
-            return Ok(Some((number, record)));
+        if self.read >= self.next {
+            return Ok(None);
         }
+        let Some(index) = self.segments.iter().rposition(|segment| segment.first <= self.read) else {
+            // The first segment begins later: those before it are gone.
+            return Ok(Some(self.missing_until(self.segments.front().map_or(self.next, |segment| segment.first))));
+        };
+        let (Some(segment), end) = (self.segments.get(index), self.end_of(index)) else { return Ok(None) };
+        let (first, length) = (segment.first, segment.length);
+        let name = segment.name();
+        let (file, place) = match self.reading.take() {
+            Some((of, file, place)) if of == first => (file, place),
+            _ => (self.directory.read(&name)?, 0),
+        };
+        let mut place = place;
+        let found = loop {
+            match read_record(&file, place, length)? {
+                Some((number, kind, content)) if number >= self.read && number < end => {
+                    place += HEADER + content.len() as u64;
+                    break Some((number, kind, content));
+                }
+                // Before what is read: records that were acknowledged.
+                Some((number, _, content)) if number < self.read => place += HEADER + content.len() as u64,
+                _ => break None,
+            }
+        };
+        let Some((number, kind, content)) = found else {
+            // Damaged: the numbers say how many records are missing.
+            return Ok(Some(self.missing_until(end)));
+        };
+        if number > self.read {
+            return Ok(Some(self.missing_until(number)));
+        }
+        self.reading = Some((first, file, place));
+        self.read = number + 1;
+        let record = match (kind, <[u8; 8]>::try_from(content.as_slice())) {
+            (GAP, Ok(count)) => Record::Gap(u64::from_le_bytes(count)),
+            (BATCH, _) => Record::Batch(content),
+            _ => Record::Gap(1),
+        };
+        Ok(Some((number, record)))
     }
 
     /// Returns a gap from the next record to the one before `end`.

@@ -148,6 +148,6 @@ fn states(outcome: &Outcome) -> Vec<(String, String)> {
         .collect()
 }
 
-fn pairs<'a>(states: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(states: &[(String, String)]) -> Vec<(&str, &str)> {
     states.iter().map(|(name, state)| (name.as_str(), state.as_str())).collect()
 }

@@ -77,7 +77,7 @@ pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Se
         flowgate_syntax::parse_classic(&name, &words, (command, TableName::Conntrack), &NamesOnly, &mut warnings);
     let settings = match parsed {
         Ok(settings) => *settings,
-        Err(flowgate_syntax::CliError::Where(error)) => return Err(format!("--where: {error}")),
+        Err(flowgate_syntax::CliError::Query(option, error)) => return Err(format!("--{option}: {error}")),
         Err(error) => return Err(String::from_utf8_lossy(&error.message()).into_owned()),
     };
     // A name that has no number here would select other flows.
