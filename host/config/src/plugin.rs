@@ -12,7 +12,7 @@ use flowgate_base::{
 };
 use flowgate_model::{
     OnError, OptionValue,
-    grants::{Grants, Keeping},
+    grants::{Grants, StateStorage},
 };
 use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginSpec, ProblemPlace};
 
@@ -120,14 +120,14 @@ impl Reader<'_> {
                 self.wrong(word.offset, error.to_string());
             }
         }
-        if let Some(Keeping::File(path)) = &grants.state {
-            grants.state = Some(Keeping::File(self.path(&path.to_string_lossy())));
+        if let Some(StateStorage::File(path)) = &grants.state {
+            grants.state = Some(StateStorage::File(self.path(&path.to_string_lossy())));
         }
         if let Some(state) = fields.text("state") {
-            if matches!(grants.state, Some(Keeping::File(_))) {
+            if matches!(grants.state, Some(StateStorage::File(_))) {
                 self.wrong(state.offset, "the file of the state is in `grants` already; leave out one of the two");
             }
-            grants.state = Some(Keeping::File(self.path(&state.value)));
+            grants.state = Some(StateStorage::File(self.path(&state.value)));
         }
         let mut limits = self.limits(fields);
         if let Some(policy) = fields.text("on-error").and_then(|word| word.value.parse::<OnError>().ok()) {

@@ -302,12 +302,12 @@ pub(super) fn one(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flowgate_pipeline::stats::Shared;
+    use flowgate_pipeline::stats::SharedStageStats;
 
     fn board() -> Board {
         let board = Board::default();
         for plugin in ["a.wasm", "a.wasm", "b\"\n\x1b.wasm"] {
-            let stage = Shared::default();
+            let stage = SharedStageStats::default();
             stage.lock().plugin = plugin.into();
             stage.lock().nanoseconds = 1_500_000_000;
             board.add(stage);

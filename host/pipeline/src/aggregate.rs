@@ -55,11 +55,46 @@ impl AggregationSpec {
     }
 }
 
-/// A configured plugin that groups the rows of a stream, and the format of the groups.
-pub struct Aggregator {
+/// A configured plugin that groups flows.
+pub struct Grouper {
     instance: Instance,
     reads: u64,
     hidden: Flows,
+}
+
+impl Grouper {
+    /// Returns a grouper of a plugin that knows what it computes, and reads these fields.
+    pub(crate) fn new(instance: Instance, reads: u64) -> Self {
+        Grouper { instance, reads, hidden: Flows::default() }
+    }
+
+    /// Returns the fields that it reads, as bits of [`field`](flowgate_model::field).
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// Adds the rows of a batch.
+    ///
+    /// # Errors
+    /// The plugin failed, or there are more groups than are kept.
+    pub fn add<T: Entries>(&mut self, batch: &mut T) -> Result<(), PluginError> {
+        batch.aggregate(&mut self.instance, self.reads, &mut self.hidden)
+    }
+
+    /// Returns the groups of the rows that were added since the last call, with rates for the window from `since` to
+    /// `until` (nanoseconds) unless both are 0.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn take(&mut self, since: u64, until: u64) -> Result<Groups, PluginError> {
+        self.instance.take_groups(since, until)
+    }
+}
+
+/// Groups of the rows of a stream, and their format.
+pub struct Aggregator {
+    grouper: Grouper,
     format: Format,
     window: Option<Window>,
 }
@@ -76,16 +111,15 @@ struct Window {
 }
 
 impl Aggregator {
-    /// Returns an aggregator of a plugin that knows what it computes, reads these fields, and ends windows of this
-    /// length.
-    pub(crate) fn new(instance: Instance, reads: u64, every: Option<Duration>, format: Format) -> Self {
+    /// Returns an aggregator that ends windows of this length.
+    pub(crate) fn new(grouper: Grouper, every: Option<Duration>, format: Format) -> Self {
         let window = every.map(|every| Window {
             length: u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1),
             since: None,
             last: 0,
             by_clock: false,
         });
-        Aggregator { instance, reads, hidden: Flows::default(), format, window }
+        Aggregator { grouper, format, window }
     }
 
     /// Ends the window if it is over at this time.
@@ -105,7 +139,7 @@ impl Aggregator {
 
     /// Shows the groups of a window, or of the whole stream; nothing for a window without flows.
     fn show(&mut self, since: u64, until: u64, sink: &mut dyn Sink) -> Result<(), RunError> {
-        let groups = self.instance.take_groups(since, until)?;
+        let groups = self.grouper.take(since, until)?;
         if self.window.is_some() && groups.flows == 0 {
             return Ok(());
         }
@@ -138,8 +172,7 @@ impl<T: Entries> Consumer<T> for Aggregator {
 
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError> {
         self.advance(batch.time(), sink)?;
-        batch.aggregate(&mut self.instance, self.reads, &mut self.hidden)?;
-        Ok(())
+        Ok(self.grouper.add(batch)?)
     }
 
     fn patience(&self) -> Option<Duration> {

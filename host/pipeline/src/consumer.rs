@@ -45,7 +45,12 @@ pub trait Consumer<T> {
 
     /// Handles a flush of the source ([`flowgate_netlink::source::Datagram::flush`]); all rows before it have been
     /// taken.
-    fn pause(&mut self) {}
+    ///
+    /// # Errors
+    /// [`RunError`] if the pipeline cannot continue.
+    fn pause(&mut self) -> Result<(), RunError> {
+        Ok(())
+    }
 
     /// Ends the stream.
     ///
@@ -103,8 +108,8 @@ impl<T> Consumer<T> for Charged<'_, T> {
         taken
     }
 
-    fn pause(&mut self) {
-        self.consumer.pause();
+    fn pause(&mut self) -> Result<(), RunError> {
+        self.consumer.pause()
     }
 
     fn follow_clock(&mut self) {

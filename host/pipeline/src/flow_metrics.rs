@@ -5,15 +5,19 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv6Addr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::{aggregate::AggregationSpec, consumer::Consumer, entries::Entries, run::RunError, sink::Sink};
-use flowgate_base::text::clean;
-use flowgate_model::{Cells, Flows, Groups, batch::text, event, family, protocol, query::kind};
-use flowgate_runtime::Instance;
+use crate::{
+    aggregate::{AggregationSpec, Grouper},
+    cells,
+    consumer::Consumer,
+    entries::Entries,
+    run::RunError,
+    sink::Sink,
+};
+use flowgate_model::{Cells, Groups};
 
 /// A metric of flows.
 #[derive(Clone, Debug)]
@@ -111,7 +115,8 @@ impl FlowMetric {
         let Some((measure, keys)) = groups.columns.split_last() else { return };
         for row in 0..groups.length as usize {
             let added = added(measure, row);
-            let labels: Vec<String> = keys.iter().map(|key| label(key, row)).collect();
+            // A label without a value is the same as no label.
+            let labels: Vec<String> = keys.iter().map(|key| cells::text(key, row).unwrap_or_default()).collect();
             let kept = series.values.len();
             if let Some(value) = series.values.get_mut(&labels) {
                 *value = value.saturating_add(added);
@@ -124,63 +129,24 @@ impl FlowMetric {
     }
 }
 
-/// Returns true if there is a value in a row.
-fn is_present(cells: &Cells, row: usize) -> bool {
-    cells.has.is_empty() || cells.has.get(row) == Some(&1)
-}
-
-/// Returns the number or address of a row as its halves.
-fn halves(cells: &Cells, row: usize) -> (u64, u64) {
-    let half = |halves: &[u64]| halves.get(row).copied().unwrap_or_default();
-    (half(&cells.hi), half(&cells.lo))
-}
-
 /// Returns what a row adds to a counter, which cannot become smaller: a negative number is 0, one of more than 64 bits
 /// the largest.
 fn added(cells: &Cells, row: usize) -> u64 {
-    let (high, low) = halves(cells, row);
-    match high.cast_signed() {
-        _ if !is_present(cells, row) => u64::MAX,
-        0 => low,
-        ..0 => 0,
-        1.. => u64::MAX,
-    }
-}
-
-/// Returns a key as the value of a label; empty if it is absent, which is the same as no label.
-fn label(cells: &Cells, row: usize) -> String {
-    if !is_present(cells, row) {
-        return String::new();
-    }
-    let (high, low) = halves(cells, row);
-    let bits = u128::from(high) << 64 | u128::from(low);
-    let name = u8::try_from(bits).ok().and_then(|number| match cells.kind {
-        kind::PROTOCOL => protocol::name(number),
-        kind::FAMILY => family::name(number),
-        kind::EVENT => event::name(number),
-        _ => None,
-    });
-    let address = || Ipv6Addr::from_bits(bits).to_canonical().to_string();
-    match cells.kind {
-        kind::TEXT => clean(&String::from_utf8_lossy(text(&cells.texts, row))),
-        kind::ADDRESS => address(),
-        kind::NETWORK => format!("{}/{}", address(), cells.reals.get(row).copied().unwrap_or_default()),
-        _ => name.map_or_else(|| bits.cast_signed().to_string(), str::to_owned),
+    match cells::number(cells, row) {
+        None => u64::MAX,
+        Some(number) => u64::try_from(number.max(0)).unwrap_or(u64::MAX),
     }
 }
 
 /// A plugin that groups the rows of a stream for a metric.
 pub(crate) struct Meter {
-    pub(crate) instance: Instance,
-    /// The fields that keys and measure read.
-    pub(crate) reads: u64,
+    pub(crate) grouper: Grouper,
     pub(crate) metric: Arc<FlowMetric>,
 }
 
 /// The metrics of a stream, in front of what shows its rows.
 pub(crate) struct Metered<'a, T> {
     meters: Vec<Meter>,
-    hidden: Flows,
     /// The number of rows that are not visible yet, and when the first of them came.
     pending: usize,
     since: Option<Instant>,
@@ -189,7 +155,7 @@ pub(crate) struct Metered<'a, T> {
 
 impl<'a, T> Metered<'a, T> {
     pub(crate) fn new(meters: Vec<Meter>, next: Option<Box<dyn Consumer<T> + 'a>>) -> Self {
-        Metered { meters, hidden: Flows::default(), pending: 0, since: None, next }
+        Metered { meters, pending: 0, since: None, next }
     }
 
     /// Makes what has been added visible.
@@ -197,7 +163,7 @@ impl<'a, T> Metered<'a, T> {
         self.pending = 0;
         if self.since.take().is_some() {
             for meter in &mut self.meters {
-                meter.metric.add(&meter.instance.take_groups(0, 0)?);
+                meter.metric.add(&meter.grouper.take(0, 0)?);
             }
         }
         Ok(())
@@ -211,7 +177,7 @@ impl<T: Entries> Consumer<T> for Metered<'_, T> {
 
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError> {
         for meter in &mut self.meters {
-            batch.aggregate(&mut meter.instance, meter.reads, &mut self.hidden)?;
+            meter.grouper.add(batch)?;
         }
         self.pending += batch.rows();
         self.since.get_or_insert_with(Instant::now);
@@ -240,10 +206,8 @@ impl<T: Entries> Consumer<T> for Metered<'_, T> {
         self.next.as_mut().map_or(Ok(()), |next| next.tick(sink))
     }
 
-    fn pause(&mut self) {
-        if let Some(next) = &mut self.next {
-            next.pause();
-        }
+    fn pause(&mut self) -> Result<(), RunError> {
+        self.next.as_mut().map_or(Ok(()), |next| next.pause())
     }
 
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
@@ -255,7 +219,7 @@ impl<T: Entries> Consumer<T> for Metered<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flowgate_model::{Aggregation, Texts};
+    use flowgate_model::{Aggregation, Texts, query::kind};
 
     fn metric(max_series: usize) -> FlowMetric {
         let aggregation = AggregationSpec { aggregation: Aggregation::default(), every: None, text: None };

@@ -14,9 +14,10 @@
 //!   part with authority over the kernel's table.
 //! * [`consumer`] takes the rows at the end: [`mod@format`] renders them, [`aggregate`] groups them before,
 //!   [`flow_metrics`] counts them, [`sink`] writes the bytes.
-//! * [`counters`] count received messages; [`resync`] makes up for lost events.
+//! * [`cells`] are the values of groups; [`counters`] count received messages; [`resync`] makes up for lost events.
 
 pub mod aggregate;
+pub mod cells;
 pub mod consumer;
 mod context;
 pub mod counters;

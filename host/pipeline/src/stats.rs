@@ -186,16 +186,16 @@ impl From<StageStats> for StageReport {
 /// The statistics of the stages of a running pipeline, and its metrics of flows, shared with their readers.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
-    stages: Arc<Mutex<Vec<Shared>>>,
+    stages: Arc<Mutex<Vec<SharedStageStats>>>,
     patience: Arc<AtomicU64>,
     metrics: Arc<Mutex<Vec<Arc<FlowMetric>>>>,
 }
 
 /// The statistics of a stage, shared between the stage and the board.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<StageStats>>);
+pub struct SharedStageStats(Arc<Mutex<StageStats>>);
 
-impl Shared {
+impl SharedStageStats {
     /// Locks the statistics for reading or updating. A panic of another holder leaves them consistent.
     pub fn lock(&self) -> MutexGuard<'_, StageStats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -214,8 +214,13 @@ impl Board {
         Duration::from_millis(self.patience.load(Ordering::Relaxed))
     }
 
+    /// Removes all stages.
+    pub fn clear(&self) {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Adds a stage.
-    pub fn add(&self, stage: Shared) {
+    pub fn add(&self, stage: SharedStageStats) {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
     }
 
@@ -310,7 +315,7 @@ mod tests {
     fn what_happened_is_told_and_what_did_not_is_not() {
         let board = Board::default();
         assert_eq!(board.text(), "");
-        let stage = Shared::default();
+        let stage = SharedStageStats::default();
         board.add(stage.clone());
         stage.lock().plugin = "p.wasm".into();
         let text = board.text();

@@ -96,7 +96,7 @@ pub struct Tenant {
     /// Bounds of what it may write into flows.
     pub bounds: Updates,
     /// Its limits.
-    pub share: TenantLimits,
+    pub limits: TenantLimits,
     /// The format of its output.
     pub format: FormatConfig,
     /// Maximum number of rows in a batch.

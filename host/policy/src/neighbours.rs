@@ -9,7 +9,7 @@ use flowgate_base::{
     text::{clean, path_text},
 };
 use flowgate_config::{Diagnostic, SinkConfig};
-use flowgate_model::grants::Keeping;
+use flowgate_model::grants::StateStorage;
 use flowgate_netlink::namespace;
 use flowgate_pipeline::sink::SinkKind;
 
@@ -93,7 +93,7 @@ fn files(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
         _ => None,
     };
     let state = |plugin: &TenantPlugin| match &plugin.plugin.grants.value.state {
-        Some(Keeping::File(path)) => Some((plugin.plugin.file.offset, (path.clone(), false))),
+        Some(StateStorage::File(path)) => Some((plugin.plugin.file.offset, (path.clone(), false))),
         _ => None,
     };
     // By identity: a file may have several names.

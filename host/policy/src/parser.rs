@@ -18,7 +18,7 @@ use flowgate_config::{
 };
 use flowgate_model::{
     OnError, family, field,
-    grants::{Grants, Keeping, Updates},
+    grants::{Grants, StateStorage, Updates},
     protocol,
 };
 use flowgate_pipeline::sink::{
@@ -158,7 +158,7 @@ impl PolicyParser<'_> {
             }
             plugins.push(plugin);
         }
-        let share = self.share(fields.table("limits"));
+        let limits = self.limits(fields.table("limits"));
         if let Some(offset) = fields.table("format").and_then(|format| format.key("plugin")) {
             self.reader.wrong(offset, "the format of a tenant is a stock one, of a `kind`");
         }
@@ -177,7 +177,7 @@ impl PolicyParser<'_> {
             scope: Scope::new(rules),
             plugins,
             bounds,
-            share,
+            limits,
             format,
             batch,
             sinks,
@@ -332,11 +332,11 @@ impl PolicyParser<'_> {
                 self.reader.wrong(word.offset, what);
             }
         }
-        if let Some(Keeping::File(path)) = &grants.state {
+        if let Some(StateStorage::File(path)) = &grants.state {
             if let (Some(_), Some(offset)) = (&state, fields.key("state")) {
                 self.reader.wrong(offset, "the file of the state is in `grants` already; leave out one of the two");
             }
-            grants.state = Some(Keeping::File(self.reader.path(&path.to_string_lossy())));
+            grants.state = Some(StateStorage::File(self.reader.path(&path.to_string_lossy())));
         } else if state.is_some() {
             grants.state = state;
         }
@@ -408,9 +408,9 @@ impl PolicyParser<'_> {
         Ok(())
     }
 
-    fn share(&mut self, fields: Option<&Fields>) -> TenantLimits {
-        let mut share = TenantLimits::default();
-        let Some(fields) = fields else { return share };
+    fn limits(&mut self, fields: Option<&Fields>) -> TenantLimits {
+        let mut limits = TenantLimits::default();
+        let Some(fields) = fields else { return limits };
         let mut count = |name: &str, to: &mut u64, least: u64| {
             let Some(given) = fields.count(name) else { return };
             if given.value < least {
@@ -418,18 +418,18 @@ impl PolicyParser<'_> {
             }
             *to = given.value;
         };
-        count("actions-per-second", &mut share.actions, 0);
-        count("actions-in-flight", &mut share.in_flight, 0);
-        count("entries", &mut share.entries, 0);
-        count("output-per-second", &mut share.output, 1 << 10);
-        count("queue", &mut share.queue, 64 << 10);
+        count("actions-per-second", &mut limits.actions, 0);
+        count("actions-in-flight", &mut limits.in_flight, 0);
+        count("entries", &mut limits.entries, 0);
+        count("output-per-second", &mut limits.output, 1 << 10);
+        count("queue", &mut limits.queue, 64 << 10);
         if let Some(time) = fields.time("time-per-second") {
             if time.value < Duration::from_millis(1) || time.value > Duration::from_secs(1) {
                 self.reader.wrong(time.offset, "`time-per-second` must be from 1ms to 1s");
             }
-            share.time = time.value;
+            limits.time = time.value;
         }
-        share
+        limits
     }
 }
 

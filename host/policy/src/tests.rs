@@ -38,7 +38,7 @@ fn what_is_not_said_is_safe() {
     assert!(!grants.acts() && grants.state.is_none() && !grants.log && !grants.time);
     assert_eq!(blue.plugins[0].plugin.limits.restart.on_error, flowgate_model::OnError::Drop);
     assert_eq!(blue.plugins[0].digest.value, DIGEST.to_lowercase());
-    assert_eq!((blue.share, blue.sinks.len()), (TenantLimits::default(), 0));
+    assert_eq!((blue.limits, blue.sinks.len()), (TenantLimits::default(), 0));
     assert_eq!(policy.service.socket, Path::new(file::SOCKET));
     assert_eq!(policy.audit.path, Path::new(file::AUDIT));
 }

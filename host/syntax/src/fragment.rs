@@ -136,7 +136,8 @@ fn read(
     }
     let words = load_file::split_fragment(text.as_bytes())?;
     let mut warnings = Vec::new();
-    let parsed = option_reader::read(words.iter().map(Vec::as_slice).collect(), true, environment, &mut warnings)?;
+    let parsed =
+        option_reader::read(words.iter().map(Vec::as_slice).collect(), true, false, environment, &mut warnings)?;
     if parsed.command.is_some() {
         return Err(FragmentError::Command(takes));
     }

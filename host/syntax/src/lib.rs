@@ -187,7 +187,7 @@ impl Parser<'_> {
     /// Parses a command line. Without a command in it, `default` applies, or else, if it has no options either, help is
     /// shown.
     fn command(&mut self, words: Vec<&[u8]>, default: Option<(Command, Table)>) -> Result<Box<Settings>, CliError> {
-        let mut parsed = option_reader::read(words, self.own_name, self.environment, self.warnings)?;
+        let mut parsed = option_reader::read(words, self.own_name, default.is_some(), self.environment, self.warnings)?;
         parsed.command = parsed.command.or(default);
         let names = self.names(&parsed)?;
         validate::check(&parsed)?;
@@ -209,7 +209,7 @@ impl Parser<'_> {
             };
         }
         let words = std::iter::once(b"".as_slice()).chain(rest.iter().map(|word| word.as_bytes())).collect();
-        let parsed = option_reader::read(words, true, self.environment, self.warnings)?;
+        let parsed = option_reader::read(words, true, true, self.environment, self.warnings)?;
         if parsed.command.is_some() {
             return Err(CliError::CommandsCombined);
         }
@@ -239,7 +239,7 @@ impl Parser<'_> {
             words.remove(1);
         }
         load_file::strip_process_suffix(&mut words);
-        let parsed = option_reader::read(words, self.own_name, self.environment, self.warnings)?;
+        let parsed = option_reader::read(words, self.own_name, false, self.environment, self.warnings)?;
         if let Some((_, name)) = FILE_ONLY_OPTIONS.iter().find(|(key, _)| parsed.given.contains(*key)) {
             return Err(CliError::NotInLine(name));
         }

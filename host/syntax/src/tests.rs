@@ -500,6 +500,15 @@ fn options_of_flowgate_are_not_classic() {
     // Where a command is expected, it is one.
     assert!(run("--count").is_ok() && run("-L --count").is_ok() && run("-C --count").is_err());
     assert_eq!(wrong("--count -L"), wrong("-C -L"));
+    // After a subcommand that has a command of its own, it is the option, in any order.
+    for line in ["--count --by src", "--by src --count", "--count"] {
+        let words: Vec<std::ffi::OsString> = line.split_whitespace().map(Into::into).collect();
+        let name = ProgramName::of(std::ffi::OsStr::new("flowgate"));
+        let command = (Command::List, Table::Conntrack);
+        let parsed = parse_classic(&name, &words, command, &FakeEnvironment::default(), &mut Vec::new());
+        let settings = parsed.unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(settings.command == Command::List && settings.aggregate.is_some(), "{line}");
+    }
     assert_eq!(wrong("-C --batch 5"), "Illegal option `--batch' with this command");
     assert_eq!(
         wrong("-D expect -s 1.1.1.1 -d 1.1.1.1 -p 99 --plugin a"),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::row::FlowRow;
+use super::{groups::GroupRow, row::FlowRow};
 use flowgate_model::field;
 
 /// A filter. Case is ignored.
@@ -22,6 +22,18 @@ impl Filter {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
+    }
+
+    /// Returns true if a group passes: every word is part of its keys. `buffer` is reused.
+    #[must_use]
+    pub fn passes_group(&self, row: &GroupRow, buffer: &mut String) -> bool {
+        buffer.clear();
+        for key in row.keys.iter().flatten() {
+            buffer.push_str(key);
+            buffer.push(' ');
+        }
+        buffer.make_ascii_lowercase();
+        self.words.iter().all(|word| buffer.contains(word.as_str()))
     }
 
     /// Returns true if a flow passes: every word is part of its addresses and ports (of both directions), its protocol,

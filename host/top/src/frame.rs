@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     cells::{COLUMNS, Column, bytes, cells, count, heading, number},
+    group_frame,
     row::{FlowRow, Tuple},
     snapshot::{Snapshot, Sum},
     sort::{Sort, SortKey},
@@ -65,9 +66,12 @@ pub fn summary(snapshot: &Snapshot) -> String {
     line
 }
 
-/// Returns the sums by protocol, in descending order of flows.
+/// Returns the sums by protocol, in descending order of flows; of groups there are none.
 #[must_use]
 pub fn protocols(snapshot: &Snapshot) -> String {
+    if snapshot.groups.is_some() {
+        return String::new();
+    }
     let mut sums: Vec<(u8, Sum)> = snapshot.sums.iter().map(|(&number, &sum)| (number, sum)).collect();
     sums.retain(|(_, sum)| sum.flows > 0);
     sums.sort_by_key(|(number, sum)| (std::cmp::Reverse(sum.flows), *number));
@@ -224,9 +228,18 @@ pub fn text(snapshot: &Snapshot, stages: &[StageStats], rows: usize) -> String {
         lines.push(NO_ACCOUNTING.into());
     }
     lines.push(String::new());
-    let first = snapshot.rows.get(..rows.min(snapshot.rows.len())).unwrap_or_default();
-    lines.extend(table(first, snapshot.now, snapshot.sort, None));
-    let more = snapshot.matching.saturating_sub(first.len() as u64);
+    let shown = rows.min(snapshot.length());
+    match &snapshot.groups {
+        Some(groups) => {
+            let counted = snapshot.accounting == Some(true);
+            lines.extend(group_frame::lines(groups, (0, shown), snapshot.sort, counted, None));
+        }
+        None => {
+            let first = snapshot.rows.get(..shown).unwrap_or_default();
+            lines.extend(table(first, snapshot.now, snapshot.sort, None));
+        }
+    }
+    let more = snapshot.matching.saturating_sub(shown as u64);
     if more > 0 {
         lines.push(format!("... and {} more", count(more)));
     }
@@ -245,6 +258,8 @@ struct Frame<'a> {
     protocols: Vec<Protocol>,
     plugins: &'a [StageStats],
     rows: Vec<FlowObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups: Option<Vec<serde_json::Value>>,
 }
 
 #[derive(Serialize)]
@@ -390,6 +405,7 @@ pub fn json(snapshot: &Snapshot, stages: &[StageStats], rows: usize) -> String {
         protocols: snapshot
             .sums
             .iter()
+            .filter(|_| snapshot.groups.is_none())
             .map(|(&number, sum)| Protocol {
                 protocol: number,
                 protocol_name: protocol::name(number),
@@ -402,6 +418,10 @@ pub fn json(snapshot: &Snapshot, stages: &[StageStats], rows: usize) -> String {
             .collect(),
         plugins: stages,
         rows: snapshot.rows.iter().take(rows).map(|row| flow(row, snapshot.now)).collect(),
+        groups: snapshot.groups.as_ref().map(|groups| {
+            let counted = snapshot.accounting == Some(true);
+            groups.rows.iter().take(rows).map(|row| group_frame::object(groups, row, counted)).collect()
+        }),
     };
     // Numbers and text can always be represented in JSON.
     serde_json::to_string(&frame).unwrap_or_default() + "\n"

@@ -2,13 +2,17 @@
 //!
 //! * [`model`] consumes the batches of a pipeline and keeps what a screen can show: [`row`]s in the order of [`sort`]
 //!   that pass a [`filter`], and sums; a [`snapshot`] is what it shows.
+//! * [`groups`] groups the flows of each dump by a stock plugin.
 //! * [`source`] is the kernel: a dump at every interval, and events in between.
-//! * [`ui`] handles keys, [`view`] draws, [`screen`] is the terminal; [`frame`] is the output for scripts.
+//! * [`ui`] handles keys, [`view`] draws, [`screen`] is the terminal; [`frame`] is the output for scripts,
+//!   [`group_frame`] that of groups.
 //! * [`messages`] keeps warnings that would otherwise be written over the screen.
 
 pub mod cells;
 pub mod filter;
 pub mod frame;
+pub mod group_frame;
+pub mod groups;
 pub mod messages;
 pub mod model;
 pub mod row;

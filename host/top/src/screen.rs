@@ -28,7 +28,7 @@ use super::{
     row::FlowRow,
     snapshot::Snapshot,
     source::Controls,
-    ui::{Ui, UiAction},
+    ui::{Mode, Ui, UiAction},
     view::{self, ScreenInfo},
 };
 use flowgate_netlink::Stop;
@@ -94,6 +94,18 @@ fn restore() {
 /// Deletes a flow. Returns false if it was gone already, or why it could not be deleted.
 pub type Delete<'a> = Box<dyn FnMut(&FlowRow) -> Result<bool, String> + Send + 'a>;
 
+/// Checks a condition, and says what is wrong with it.
+pub type Check<'a> = Box<dyn Fn(&str) -> Result<(), String> + Send + 'a>;
+
+/// Why the screen has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScreenEnd {
+    /// The user, or a signal, ends the program.
+    Quit,
+    /// Other flows are to be shown: those that satisfy a condition, or all.
+    Condition(String),
+}
+
 /// The screen with everything that it shows and can do.
 pub struct Screen<'a> {
     /// The flows.
@@ -108,18 +120,24 @@ pub struct Screen<'a> {
     pub controls: Arc<Controls>,
     /// Deletes flows.
     pub delete: Delete<'a>,
-    /// The stop signal.
+    /// Checks conditions.
+    pub check: Check<'a>,
+    /// The condition in effect; empty for none.
+    pub condition: String,
+    /// The stop signal of the program.
     pub stop: &'a Stop,
+    /// The stop signal of what fills the model, which the screen ends with.
+    pub ended: &'a Stop,
 }
 
 impl Screen<'_> {
-    /// Shows the flows until the user, or the stop signal, ends it.
+    /// Shows the flows until the user, or the stop signal, ends it, or other flows are to be shown.
     ///
     /// # Errors
     /// Returns an error if the terminal cannot be used.
-    pub fn run(&mut self) -> io::Result<()> {
+    pub fn run(&mut self) -> io::Result<ScreenEnd> {
         let mut taken = AcquiredTerminal::new()?;
-        while !self.stop.is_stopped() {
+        while !self.is_over() {
             let snapshot = match &self.ui.paused {
                 Some(snapshot) => snapshot.clone(),
                 None => Arc::new(self.model.lock().snapshot()),
@@ -129,18 +147,30 @@ impl Screen<'_> {
             let ui = &mut self.ui;
             taken.0.draw(|frame| view::draw(frame, &snapshot, ui, &around))?;
             match self.wait(&snapshot)? {
-                Some(UiAction::Quit) => return Ok(()),
+                Some(UiAction::Quit) => return Ok(ScreenEnd::Quit),
                 Some(UiAction::Suspend) => {
                     drop(taken);
                     raise(libc::SIGTSTP)?;
                     taken = AcquiredTerminal::new()?;
                 }
                 Some(UiAction::Redraw) => taken.redraw()?,
+                Some(UiAction::Condition(condition)) => match (self.check)(&condition) {
+                    Ok(()) if condition == self.condition => {}
+                    Ok(()) => return Ok(ScreenEnd::Condition(condition)),
+                    Err(error) => {
+                        self.ui.mode = Mode::Condition;
+                        self.ui.note = Some(error);
+                    }
+                },
                 Some(action) => self.perform(action),
                 None => {}
             }
         }
-        Ok(())
+        Ok(ScreenEnd::Quit)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.is_stopped() || self.ended.is_stopped()
     }
 
     /// Waits for a key, at most until the next frame is due.
@@ -157,7 +187,7 @@ impl Screen<'_> {
                     _ => {}
                 }
             }
-            if rest.is_zero() || self.stop.is_stopped() {
+            if rest.is_zero() || self.is_over() {
                 return Ok(None);
             }
         }
@@ -165,7 +195,7 @@ impl Screen<'_> {
 
     fn perform(&mut self, action: UiAction) {
         match action {
-            UiAction::Nothing | UiAction::Quit | UiAction::Suspend | UiAction::Redraw => {}
+            UiAction::Nothing | UiAction::Quit | UiAction::Suspend | UiAction::Redraw | UiAction::Condition(_) => {}
             UiAction::Sort(sort) => {
                 self.model.lock().set_sort(sort);
                 self.refresh_paused();

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    row::{FlowRow, Rate},
+    groups::GroupTable,
+    row::{FlowIdentity, FlowRow, Rate},
     sort::Sort,
 };
 
@@ -58,14 +59,35 @@ pub struct EventCounts {
     pub gaps: u64,
 }
 
+impl EventCounts {
+    /// Adds other counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.new += other.new;
+        self.update += other.update;
+        self.destroy += other.destroy;
+        self.gaps += other.gaps;
+    }
+}
+
+/// The identity of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowName {
+    /// A flow.
+    Flow(FlowIdentity),
+    /// A group, by a hash of its keys.
+    Group(u64),
+}
+
 /// The state that is shown.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The flows that pass the filter, in order; at most as many as are kept.
     pub rows: Vec<FlowRow>,
-    /// The total number of flows that pass it.
+    /// The groups that pass the filter, in order, in place of flows.
+    pub groups: Option<GroupTable>,
+    /// The total number of flows, or of groups, that pass it.
     pub matching: u64,
-    /// Sums by protocol.
+    /// Sums by protocol; of groups, which do not have them, one with the key 0.
     pub sums: BTreeMap<u8, Sum>,
     /// The order: the requested one, or another if that one is not possible.
     pub sort: Sort,
@@ -82,6 +104,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Returns the number of rows.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.groups.as_ref().map_or(self.rows.len(), |groups| groups.rows.len())
+    }
+
+    /// Returns the identity of a row.
+    #[must_use]
+    pub fn name(&self, at: usize) -> Option<RowName> {
+        match &self.groups {
+            Some(groups) => groups.rows.get(at).map(|row| RowName::Group(row.name)),
+            None => self.rows.get(at).map(|row| RowName::Flow(row.name)),
+        }
+    }
+
     /// Returns the sum over all protocols.
     #[must_use]
     pub fn total(&self) -> Sum {

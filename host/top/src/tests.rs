@@ -37,7 +37,7 @@ fn model(key: SortKey, dumps: &[(f64, &[Flow])]) -> SharedModel {
 
 fn dump(shared: &mut SharedModel, seconds: f64, rows: &[Flow]) {
     take(shared, seconds, rows);
-    shared.pause();
+    shared.pause().unwrap();
 }
 
 fn take(shared: &mut SharedModel, seconds: f64, rows: &[Flow]) {
@@ -147,7 +147,7 @@ fn no_more_rows_are_kept_than_there_should_be() {
     for chunk in flows.chunks(7) {
         take(&mut shared, 0.0, chunk);
     }
-    shared.pause();
+    shared.pause().unwrap();
     let snapshot = shared.lock().snapshot();
     assert_eq!(ids(&snapshot), (991..=1000).rev().collect::<Vec<u32>>());
     assert_eq!((snapshot.matching, snapshot.total().flows), (1000, 1000));
@@ -189,7 +189,7 @@ fn a_recording_keeps_what_ended() {
     let ended =
         Flow { start: Some(EPOCH), stop: Some(EPOCH + 4 * SECOND), ..event_row(event::DESTROY, 1, Some((400, 8))) };
     take(&mut shared, 5.0, &[ended]);
-    shared.pause();
+    shared.pause().unwrap();
     let snapshot = shared.lock().snapshot();
     assert_eq!((ids(&snapshot), snapshot.total().flows, snapshot.matching), (vec![1, 2], 2, 2));
     let first = &snapshot.rows[0];

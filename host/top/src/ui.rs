@@ -6,8 +6,8 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{
     model::Origin,
-    row::{FlowIdentity, FlowRow},
-    snapshot::Snapshot,
+    row::FlowRow,
+    snapshot::{RowName, Snapshot},
     sort::{Sort, SortKey},
 };
 
@@ -19,6 +19,8 @@ pub enum Mode {
     Table,
     /// The filter is being edited.
     Filter,
+    /// The condition is being edited.
+    Condition,
     /// The help is shown.
     Help,
     /// The question if this flow is to be deleted is shown.
@@ -40,6 +42,8 @@ pub enum UiAction {
     Sort(Sort),
     /// Changes the filter.
     Filter(String),
+    /// Changes the condition; empty for none.
+    Condition(String),
     /// Pauses or continues.
     Pause(bool),
     /// Dumps the table now.
@@ -57,14 +61,18 @@ pub struct Ui {
     pub mode: Mode,
     /// The filter as typed.
     pub filter: String,
+    /// The condition as typed.
+    pub condition: String,
+    /// True if rows are groups.
+    pub groups: bool,
     /// The requested order.
     pub sort: Sort,
     /// The rows that are shown while paused.
     pub paused: Option<Arc<Snapshot>>,
     /// Number of the topmost row, of those that pass the filter.
     pub offset: usize,
-    /// The selected row, and the flow in it: the selection follows the flow.
-    pub selected: Option<(usize, FlowIdentity)>,
+    /// The selected row, and what is in it: the selection follows the flow or the group.
+    pub selected: Option<(usize, RowName)>,
     /// A message that is shown until the next key.
     pub note: Option<String>,
     /// Number of rows that fit the screen.
@@ -72,15 +80,17 @@ pub struct Ui {
 }
 
 /// The keys, for the help.
-pub const KEYS: [(&str, &str); 16] = [
+pub const KEYS: [(&str, &str); 18] = [
     ("up down, j k", "select a flow; the selection follows it"),
     ("PgUp PgDn Home End", "move by a page, to the first, to the last"),
     ("Esc", "clear the selection, then the filter"),
     ("left right", "sort by the column to the left or to the right"),
     ("r b p", "sort by rate (bytes a second), bytes, packets"),
     ("s a t", "sort by packets a second, age, remaining time"),
+    ("f", "sort groups by their number of flows"),
     ("i", "reverse the order"),
     ("/", "filter: words that must occur in addresses, ports, protocol, state, mark"),
+    ("w", "condition, as of --where: dport == 443 and bytes > 1M"),
     ("space", "pause the screen and the dumps, or continue"),
     ("Enter", "dump the table now"),
     ("d, Del", "delete the selected flow, after a confirmation"),
@@ -99,6 +109,8 @@ impl Ui {
             origin,
             mode: Mode::Table,
             filter: String::new(),
+            condition: String::new(),
+            groups: false,
             sort,
             paused: None,
             offset: 0,
@@ -111,23 +123,23 @@ impl Ui {
     /// Adapts selection and offset to the rows that are shown now, `page` at once.
     pub fn place(&mut self, snapshot: &Snapshot, page: usize) {
         self.page = page.max(1);
-        let rows = &snapshot.rows;
+        let length = snapshot.length();
         if let Some((at, name)) = self.selected {
-            let found = rows.iter().position(|row| row.name == name);
+            let found = (0..length).find(|&at| snapshot.name(at) == Some(name));
             // If the flow has gone, the one in its place is selected.
-            let at = found.unwrap_or_else(|| at.min(rows.len().saturating_sub(1)));
-            self.selected = rows.get(at).map(|row| (at, row.name));
+            let at = found.unwrap_or_else(|| at.min(length.saturating_sub(1)));
+            self.selected = snapshot.name(at).map(|name| (at, name));
         }
         if let Some((at, _)) = self.selected {
             self.offset = self.offset.clamp((at + 1).saturating_sub(self.page), at);
         }
-        self.offset = self.offset.min(rows.len().saturating_sub(self.page));
+        self.offset = self.offset.min(length.saturating_sub(self.page));
     }
 
     /// Returns the selected row.
     #[must_use]
     pub fn chosen<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a FlowRow> {
-        let (_, name) = self.selected?;
+        let (_, RowName::Flow(name)) = self.selected? else { return None };
         snapshot.rows.iter().find(|row| row.name == name)
     }
 
@@ -152,6 +164,7 @@ impl Ui {
                 }
             },
             Mode::Filter => self.filter_key(key.code),
+            Mode::Condition => self.condition_key(key.code),
             Mode::Table => self.table_key(key.code, snapshot),
         }
     }
@@ -177,12 +190,35 @@ impl Ui {
         UiAction::Filter(self.filter.clone())
     }
 
+    fn condition_key(&mut self, code: KeyCode) -> UiAction {
+        self.mode = Mode::Condition;
+        match code {
+            // If it is wrong, it is edited further.
+            KeyCode::Enter => {
+                self.mode = Mode::Table;
+                return UiAction::Condition(self.condition.clone());
+            }
+            KeyCode::Esc => {
+                self.mode = Mode::Table;
+                self.condition.clear();
+                return UiAction::Condition(String::new());
+            }
+            KeyCode::Backspace => {
+                self.condition.pop();
+            }
+            KeyCode::Char(letter) if self.condition.len() < 2000 => self.condition.push(letter),
+            _ => {}
+        }
+        UiAction::Nothing
+    }
+
     fn table_key(&mut self, code: KeyCode, snapshot: &Arc<Snapshot>) -> UiAction {
         let page = self.page as isize;
         match code {
             KeyCode::Char('q') => return UiAction::Quit,
             KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
             KeyCode::Char('/') => self.mode = Mode::Filter,
+            KeyCode::Char('w') => self.mode = Mode::Condition,
             KeyCode::Char(' ') => {
                 let pause = self.paused.is_none();
                 self.paused = pause.then(|| snapshot.clone());
@@ -200,14 +236,15 @@ impl Ui {
                 self.filter.clear();
                 return UiAction::Filter(String::new());
             }
-            KeyCode::Left => return self.sort_by(self.sort.key.moved(-1)),
-            KeyCode::Right => return self.sort_by(self.sort.key.moved(1)),
+            KeyCode::Left => return self.sort_by(self.sort.key.moved(-1, self.groups)),
+            KeyCode::Right => return self.sort_by(self.sort.key.moved(1, self.groups)),
             KeyCode::Char('r') => return self.sort_by(SortKey::Rate),
             KeyCode::Char('b') => return self.sort_by(SortKey::Bytes),
             KeyCode::Char('p') => return self.sort_by(SortKey::Packets),
             KeyCode::Char('s') => return self.sort_by(SortKey::PacketRate),
             KeyCode::Char('a') => return self.sort_by(SortKey::Age),
             KeyCode::Char('t') => return self.sort_by(SortKey::Timeout),
+            KeyCode::Char('f') => return self.sort_by(SortKey::Flows),
             KeyCode::Char('i') => {
                 self.sort.reverse = !self.sort.reverse;
                 return UiAction::Sort(self.sort);
@@ -219,25 +256,34 @@ impl Ui {
     }
 
     fn sort_by(&mut self, key: SortKey) -> UiAction {
+        if !SortKey::of(self.groups).iter().any(|(known, _)| *known == key) {
+            let of = if self.groups { "groups" } else { "flows" };
+            self.note = Some(format!("{of} have no column to sort by that is called {key}"));
+            return UiAction::Nothing;
+        }
         self.sort = Sort { key, ..self.sort };
         UiAction::Sort(self.sort)
     }
 
     /// Moves the selection; the first step selects the topmost row.
     fn step(&mut self, snapshot: &Snapshot, by: isize) {
-        let last = snapshot.rows.len().saturating_sub(1);
+        let last = snapshot.length().saturating_sub(1);
         let at = match self.selected {
             Some((at, _)) => at.saturating_add_signed(by).min(last),
             None if by == isize::MAX => last,
             None => self.offset.min(last),
         };
-        self.selected = snapshot.rows.get(at).map(|row| (at, row.name));
+        self.selected = snapshot.name(at).map(|name| (at, name));
     }
 
     /// Asks if the selected flow is to be deleted.
     fn ask(&mut self, snapshot: &Snapshot) {
         if self.origin == Origin::Recording {
             self.note = Some("a recording has nothing that could be deleted".into());
+            return;
+        }
+        if self.groups {
+            self.note = Some("groups cannot be deleted here; `flowgate delete --where ...` deletes their flows".into());
             return;
         }
         match self.chosen(snapshot) {

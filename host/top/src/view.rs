@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{
     cells::count,
-    frame,
+    frame, group_frame,
     model::Origin,
     row::FlowRow,
     snapshot::Snapshot,
@@ -52,11 +52,20 @@ fn head(snapshot: &Snapshot, ui: &Ui, around: &ScreenInfo, width: usize) -> Vec<
 fn foot(snapshot: &Snapshot, ui: &Ui) -> String {
     match (&ui.mode, &ui.note) {
         (Mode::Filter, _) => format!("filter: {}_", ui.filter),
+        (Mode::Condition, None) => format!("where: {}_", ui.condition),
+        (Mode::Condition, Some(note)) => format!("where: {}_  {note}", ui.condition),
         (_, Some(note)) => note.clone(),
         _ => {
             let filter = if ui.filter.is_empty() { String::new() } else { format!("filter: {}  ", ui.filter) };
+            let condition = if ui.condition.is_empty() { String::new() } else { format!("where: {}  ", ui.condition) };
+            if ui.groups {
+                return format!(
+                    "{condition}{filter}{} groups  ?: help  /: filter  w: where  left right: sort  space: pause  q: quit",
+                    count(snapshot.matching)
+                );
+            }
             format!(
-                "{filter}{} of {} flows  ?: help  /: filter  left right: sort  space: pause  d: delete  q: quit",
+                "{condition}{filter}{} of {} flows  ?: help  /: filter  left right: sort  space: pause  d: delete  q: quit",
                 count(snapshot.matching),
                 count(snapshot.total().flows)
             )
@@ -84,16 +93,25 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &mut Ui, around: &Sc
     match &ui.mode {
         Mode::Help => help(frame, area),
         Mode::Confirm(row) => confirm(frame, area, row),
-        Mode::Table | Mode::Filter => {}
+        Mode::Table | Mode::Filter | Mode::Condition => {}
     }
 }
 
 fn table(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, ui: &mut Ui) {
     let page = usize::from(area.height.saturating_sub(1));
     ui.place(snapshot, page);
-    let end = (ui.offset + page).min(snapshot.rows.len());
-    let rows = snapshot.rows.get(ui.offset..end).unwrap_or_default();
-    let lines = frame::table(rows, snapshot.now, snapshot.sort, Some(area.width.into()));
+    let width = Some(area.width.into());
+    let lines = match &snapshot.groups {
+        Some(groups) => {
+            let counted = snapshot.accounting == Some(true);
+            group_frame::lines(groups, (ui.offset, page), snapshot.sort, counted, width)
+        }
+        None => {
+            let end = (ui.offset + page).min(snapshot.rows.len());
+            let rows = snapshot.rows.get(ui.offset..end).unwrap_or_default();
+            frame::table(rows, snapshot.now, snapshot.sort, width)
+        }
+    };
     let selected = ui.selected.and_then(|(at, _)| at.checked_sub(ui.offset)).map(|at| at + 1);
     let width = usize::from(area.width);
     let styled = lines.into_iter().enumerate().map(|(at, line)| {

@@ -3,6 +3,7 @@
 //!
 //! Needs root, and `conntrack`, `nft`, `ip` and `tmux`: `make setup` installs them.
 
+mod groups;
 mod once;
 mod screen;
 pub(crate) mod terminal;

@@ -95,6 +95,7 @@ pub enum Subcommand {
         through the pipeline of -L, with its selectors and plugins. The key ? explains the keys.\n\n\
         Bytes and packets are counted where accounting is on: sysctl -w net.netfilter.nf_conntrack_acct=1.\n\n\
         Examples:\n  flowgate top\n  flowgate top --where 'proto == tcp and not dst in 10.0.0.0/8'\n  \
+        flowgate top --by src/24,dport\n  \
         flowgate top --sort bytes -- -p tcp -s 10.0.0.0/8\n  \
         flowgate top -- --plugin heavy_tcp.wasm\n  flowgate top trace.pcap --speed real\n  \
         flowgate top --once -o json | jq .rows"
@@ -106,7 +107,7 @@ pub enum Subcommand {
         /// Interval between dumps of the table
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, value_hint = clap::ValueHint::Other)]
         interval: Duration,
-        /// Sort by the largest rate, packet-rate, bytes, packets, age or timeout
+        /// Sort by the largest rate, packet-rate, bytes, packets, age or timeout; groups also by flows
         #[arg(long, value_name = "COLUMN", default_value = "rate", value_hint = clap::ValueHint::Other)]
         sort: SortKey,
         /// Reverse the order
@@ -118,6 +119,9 @@ pub enum Subcommand {
         /// Show only flows that satisfy this condition, as --where of -L: 'dport in {80, 443} and bytes > 1M'
         #[arg(long = "where", value_name = "EXPRESSION", value_hint = clap::ValueHint::Other)]
         condition: Option<String>,
+        /// Show groups of flows in place of flows, as --by of -L: src/24,dport
+        #[arg(long, value_name = "KEYS", value_hint = clap::ValueHint::Other)]
+        by: Option<String>,
         /// Print one frame as text and exit: after two dumps, an interval apart, or at the end of the recording
         #[arg(long)]
         once: bool,
@@ -247,7 +251,7 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
     }
     let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
     Some(match Program::try_parse_from(words) {
-        Ok(program) => Ok(Invocation::Subcommand(Box::new(program.subcommand.with_condition()))),
+        Ok(program) => Ok(Invocation::Subcommand(Box::new(program.subcommand))),
         Err(error) => {
             let text = error.render().to_string();
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -259,18 +263,6 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
             }
         }
     })
-}
-
-impl Subcommand {
-    /// Adds the condition of `top` to the selectors after `--`, which it is one of.
-    fn with_condition(mut self) -> Self {
-        if let Self::Top { condition, command, .. } = &mut self
-            && let Some(condition) = condition.take()
-        {
-            command.splice(0..0, ["--where".into(), condition.into()]);
-        }
-        self
-    }
 }
 
 /// Returns the error of a command line that begins with a word but not with a subcommand; `None` for any other.
@@ -470,7 +462,7 @@ mod tests {
         let doctor = "doctor [--netns NAME|PID|PATH] [--json] [--output text|json]";
         let usages: Vec<_> = synopses[1..5].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size SIZE] [--duration TIME] [-- COMMAND...]";
-        let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--where EXPRESSION] \
+        let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--where EXPRESSION] [--by KEYS] \
             [--once] [--output FORM] [--rows N] [--speed SPEED] [-- COMMAND...]";
         assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", top, doctor]);
         assert_eq!(synopses[5].usage, "man");

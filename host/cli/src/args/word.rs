@@ -133,8 +133,12 @@ pub const WORDS: [Word; 11] = [
         name: "count",
         letter: "-C",
         command: Some(Command::Count),
-        help: "Show the number of entries of a table",
-        examples: &[("count", "the number of flows"), ("count expect", "the number of expectations")],
+        help: "Show the number of entries of a table, or of the flows that match",
+        examples: &[
+            ("count", "the number of flows"),
+            ("count --where 'state == SYN_SENT'", "the number of flows that satisfy a condition"),
+            ("count expect", "the number of expectations"),
+        ],
         ..WORD
     },
     Word {
@@ -173,8 +177,26 @@ pub fn of_command(command: Command) -> Option<&'static Word> {
 impl Word {
     /// Returns the classic command line for one that begins with this word.
     pub fn classic(&self, arguments: &[OsString]) -> Vec<OsString> {
-        let rest = arguments.iter().skip(1).cloned();
-        std::iter::once(OsString::from(self.letter)).chain(rest).collect()
+        let rest = arguments.get(1..).unwrap_or_default();
+        let with = |letter: &str, more: &[&str]| {
+            let rest = rest.iter().cloned().chain(more.iter().map(OsString::from));
+            std::iter::once(OsString::from(letter)).chain(rest).collect()
+        };
+        // The kernel knows how many there are, but not how many match.
+        if self.command == Some(Command::Count) && rest.iter().any(|word| self.lacks(word)) {
+            return with("-L", &["--count", "-o", "tsv", "--no-header"]);
+        }
+        with(self.letter, &[])
+    }
+
+    /// Returns true if a word is an option, and none of this command.
+    fn lacks(&self, word: &OsStr) -> bool {
+        let word = word.to_string_lossy();
+        let is = |spec: &OptionSpec| match word.strip_prefix("--") {
+            Some(long) => spec.long.contains(&long.split('=').next().unwrap_or_default()),
+            None => spec.short.is_some_and(|short| word.as_bytes().get(1) == Some(&short)),
+        };
+        word.len() > 1 && word.starts_with('-') && !self.options().any(is)
     }
 
     /// Returns true if the command line asks for help.
@@ -239,6 +261,26 @@ mod tests {
         let names: Vec<&str> = WORDS.iter().map(|word| word.name).collect();
         for (index, name) in names.iter().enumerate() {
             assert!(!names[index + 1..].contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_matches_is_counted_by_a_listing() {
+        let count = of_command(Command::Count).unwrap();
+        let classic = |line: &str| {
+            let words: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
+            let classic = count.classic(&words).into_iter().map(|word| word.into_string().unwrap());
+            classic.collect::<Vec<_>>().join(" ")
+        };
+        for (line, expected) in [
+            ("count", "-C"),
+            ("count expect", "-C expect"),
+            ("count --netns=blue", "-C --netns=blue"),
+            ("count --netns blue", "-C --netns blue"),
+            ("count --where a==1", "-L --where a==1 --count -o tsv --no-header"),
+            ("count -p tcp", "-L -p tcp --count -o tsv --no-header"),
+        ] {
+            assert_eq!(classic(line), expected, "{line}");
         }
     }
 

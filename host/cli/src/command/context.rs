@@ -180,12 +180,27 @@ impl Context<'_> {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)
             }
-            Subcommand::Top { file, interval, sort, reverse, filter, once, output, rows, speed, command, .. } => {
+            Subcommand::Top {
+                file,
+                interval,
+                sort,
+                reverse,
+                filter,
+                condition,
+                by,
+                once,
+                output,
+                rows,
+                speed,
+                command,
+            } => {
                 let options = top::TopOptions {
                     file: file.as_deref(),
                     interval: *interval,
                     sort: Sort { key: *sort, reverse: *reverse },
                     filter,
+                    condition: condition.as_deref(),
+                    by: by.as_deref(),
                     once: once.then(|| (output.unwrap_or_default(), rows.unwrap_or(usize::MAX))),
                     speed: *speed,
                 };

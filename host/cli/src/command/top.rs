@@ -30,13 +30,16 @@ use flowgate_pipeline::{
     spec::Source,
 };
 use flowgate_recording::{Recording, RecordingInput, Speed};
-use flowgate_syntax::{Command, Settings, Table};
+use flowgate_syntax::{Command, Output, ProgramName, Settings, Table};
 use flowgate_top::{
-    FrameFormat, Model, Origin, Screen, Sort,
+    FrameFormat, Model, Origin, Screen, Sort, SortKey,
     filter::Filter,
-    frame, messages,
+    frame,
+    groups::{self, GroupConsumer},
+    messages,
     model::SharedModel,
     row::{self, FlowRow},
+    screen::ScreenEnd,
     source::{Controls, KernelSource},
     ui::Ui,
 };
@@ -51,13 +54,17 @@ pub(super) struct TopOptions<'a> {
     pub sort: Sort,
     /// Words of the initial filter.
     pub filter: &'a str,
+    /// The initial condition.
+    pub condition: Option<&'a str>,
+    /// Keys of groups; `None` for flows.
+    pub by: Option<&'a str>,
     /// FrameFormat and number of flows of a single frame; `None` for the screen.
     pub once: Option<(FrameFormat, usize)>,
     /// Speed at which a recording is played.
     pub speed: Speed,
 }
 
-/// Shows flows.
+/// Shows flows, or groups of them; again with each condition that the user types.
 pub(super) fn run(
     context: &mut Context<'_>,
     options: &TopOptions<'_>,
@@ -66,11 +73,91 @@ pub(super) fn run(
     if options.once.is_none() {
         needs_terminal(options.file)?;
     }
-    let recording =
-        options.file.map(|file| Ok::<_, CommandError>(Recording::open(RecordingInput::open(file)?)?)).transpose()?;
+    let mut ui = Ui {
+        filter: options.filter.to_owned(),
+        condition: options.condition.unwrap_or_default().to_owned(),
+        groups: options.by.is_some(),
+        ..Ui::new(if options.file.is_some() { Origin::Recording } else { Origin::Kernel }, options.sort)
+    };
+    loop {
+        match show(context, options, words, ui)? {
+            End::Exit(exit) => return Ok(exit),
+            End::Again(again) => ui = *again,
+        }
+    }
+}
+
+/// Why flows are not shown any more.
+enum End {
+    /// The command ends.
+    Exit(Exit),
+    /// There is another condition.
+    Again(Box<Ui>),
+}
+
+/// Returns the words of the command whose flows are shown.
+fn words_of(options: &TopOptions<'_>, condition: &str, words: &[OsString]) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    if !condition.is_empty() {
+        all.extend(["--where".into(), condition.into()]);
+    }
+    if let Some(by) = options.by {
+        all.extend(["--by".into(), by.into(), "--count".into(), "--sum".into(), "bytes,packets".into()]);
+    }
+    all.extend(words.iter().cloned());
+    all
+}
+
+/// Returns the settings of the command, or the exit status if there is a mistake in them.
+fn settings_of(
+    context: &Context<'_>,
+    options: &TopOptions<'_>,
+    words: &[OsString],
+) -> Result<Result<Box<Settings>, Exit>, CommandError> {
     let settings = match context.classic(words, (Command::List, Table::Conntrack)) {
         Ok(settings) => settings,
-        Err(exit) => return Ok(exit),
+        Err(exit) => return Ok(Err(exit)),
+    };
+    let known = SortKey::of(options.by.is_some());
+    if !known.iter().any(|(key, _)| *key == options.sort.key) {
+        let names: Vec<&str> = known.iter().map(|(_, name)| *name).collect();
+        let what = if options.by.is_some() { "groups" } else { "flows" };
+        let key = options.sort.key;
+        return Err(CommandError::Top(format!("{what} are not sorted by {key}, but by {}", names.join(", "))));
+    }
+    if options.by.is_none() {
+        if settings.aggregate.is_some() {
+            return Err(CommandError::Top("--by stands in front of --, as in `flowgate top --by src`".into()));
+        }
+        return Ok(Ok(settings));
+    }
+    if options.file.is_some() {
+        return Err(CommandError::Top(
+            "a recording has no dumps to be grouped one by one; `flowgate replay FILE -- --by KEYS` groups all of it"
+                .into(),
+        ));
+    }
+    let aggregate = settings.aggregate.as_ref().map(|aggregate| &aggregate.aggregation);
+    if aggregate.is_some_and(|aggregation| !groups::groups_by(aggregation)) {
+        return Err(CommandError::Top(
+            "top groups by what stays as it is, and not by bytes or packets, of which it makes rates".into(),
+        ));
+    }
+    if aggregate.is_some_and(|aggregation| aggregation.top.is_some() || aggregation.measures.len() != 3) {
+        return Err(CommandError::Top(
+            "groups have their flows, bytes, packets and rates; of --by's other options, top takes --max-groups".into(),
+        ));
+    }
+    Ok(Ok(settings))
+}
+
+/// Shows the flows that satisfy the condition of the screen.
+fn show(context: &mut Context<'_>, options: &TopOptions<'_>, words: &[OsString], ui: Ui) -> Result<End, CommandError> {
+    let recording =
+        options.file.map(|file| Ok::<_, CommandError>(Recording::open(RecordingInput::open(file)?)?)).transpose()?;
+    let settings = match settings_of(context, options, &words_of(options, &ui.condition, words))? {
+        Ok(settings) => settings,
+        Err(exit) => return Ok(End::Exit(exit)),
     };
     let command = shown(&settings)?;
     if options.once.is_none() && !settings.plugins.is_empty() {
@@ -78,20 +165,27 @@ pub(super) fn run(
         report::start_log_into(|| messages::MessageWriter, false);
     }
     let (loader, namespace) = (context.loader(&settings)?, context.namespace(&settings)?);
-    let origin = if recording.is_some() { Origin::Recording } else { Origin::Kernel };
-    let mut model = Model::new(origin, options.sort);
-    model.set_filter(Filter::new(options.filter));
+    let origin = ui.origin;
+    let mut model = Model::new(origin, ui.sort);
+    model.set_filter(Filter::new(&ui.filter));
     let model = SharedModel::new(model);
     let board = context.board;
-    let spec = Spec { format: None, ..lower::entries(command, &settings, namespace.clone()) };
+    let mut spec = Spec { format: None, ..lower::entries(command, &settings, namespace.clone()) };
+    let aggregation = spec.aggregation.take();
     let loaded = spec.clone().load(&loader, Purpose::Run)?;
+    board.clear();
     loaded.user_stages().for_each(|stage| board.add(stage.stats().clone()));
-    let mut pipeline = loaded
-        .pipeline::<Flows>(&loader, &mut *context.sink)?
-        .with_consumer(row::READS, Box::new(model.clone()))
-        .with_counters(context.counters.clone())
-        // The identity of a flow must stay as the kernel reported it, because the user may delete the flow.
-        .with_fixed_identity();
+    let pipeline = loaded.pipeline::<Flows>(&loader, &mut *context.sink)?;
+    let pipeline = match &aggregation {
+        Some(aggregation) => {
+            let consumer =
+                GroupConsumer::new(model.clone(), loader.grouper(aggregation)?, loader.grouper(aggregation)?);
+            pipeline.with_consumer(consumer.reads(), Box::new(consumer))
+        }
+        None => pipeline.with_consumer(row::READS, Box::new(model.clone())),
+    };
+    // The identity of a flow must stay as the kernel reported it, because the user may delete the flow.
+    let mut pipeline = pipeline.with_counters(context.counters.clone()).with_fixed_identity();
     if origin == Origin::Recording {
         pipeline = pipeline.detached();
     }
@@ -103,20 +197,24 @@ pub(super) fn run(
     };
     let namespace = namespace.as_ref();
     let controls = Arc::new(Controls::default());
-    let stop = context.stop;
+    // On a screen the pipeline also ends for another condition.
+    let ended = match options.once {
+        Some(_) => context.stop.clone(),
+        None => Stop::new().map_err(CommandError::Thread)?,
+    };
     let title;
-    let open = || spec.open_table(stop);
+    let open = || spec.open_table(&ended);
     let mut kernel;
     let mut player;
     let source: &mut dyn DatagramSource = match recording {
         Some(recording) => {
             title = options.file.map(|file| file.display().to_string()).unwrap_or_default();
-            player = play(recording, &settings, options.speed, stop)?;
+            player = play(recording, &settings, options.speed, &ended)?;
             &mut player
         }
         None => {
             title = String::new();
-            let source = KernelSource::new(Box::new(open), options.interval, &controls, stop).within(namespace);
+            let source = KernelSource::new(Box::new(open), options.interval, &controls, &ended).within(namespace);
             kernel = if options.once.is_some() {
                 source.times(2)
             } else {
@@ -136,46 +234,69 @@ pub(super) fn run(
             FrameFormat::Json => frame::json(&snapshot, &board.stages(), rows),
         };
         context.sink.write(text.as_bytes())?;
-        return Ok(if stop.is_stopped() { Exit::Stopped } else { Exit::Success });
+        return Ok(End::Exit(if ended.is_stopped() { Exit::Stopped } else { Exit::Success }));
     }
+    let name = context.name;
     let screen = Screen {
         model,
-        ui: Ui { filter: options.filter.to_owned(), ..Ui::new(origin, options.sort) },
+        condition: ui.condition.clone(),
+        ui,
         board,
         title: flowgate_base::text::clean(&title),
         controls,
         delete: Box::new(|flow: &FlowRow| delete(flow, namespace).map_err(|error| error.to_string())),
-        stop,
+        check: Box::new(|condition: &str| check(name, options, condition, words)),
+        stop: context.stop,
+        ended: &ended,
     };
-    show(screen, pipeline, source, command)
+    run_screen(screen, pipeline, source, command)
+}
+
+/// Checks a condition that was typed, and says what is wrong with it.
+fn check(name: &ProgramName, options: &TopOptions<'_>, condition: &str, words: &[OsString]) -> Result<(), String> {
+    if options.file.is_some_and(|file| file.as_os_str() == "-") {
+        return Err("a recording from standard input can be read only once".into());
+    }
+    let words = words_of(options, condition, words);
+    let command = (Command::List, Table::Conntrack);
+    let parsed =
+        flowgate_syntax::parse_classic(name, &words, command, &flowgate_syntax::SystemEnvironment, &mut Vec::new());
+    match parsed {
+        Ok(_) => Ok(()),
+        Err(error) => Err(flowgate_base::text::clean(String::from_utf8_lossy(&error.message()).trim())),
+    }
 }
 
 /// Runs the screen and the pipeline concurrently until the user or a failure ends them.
-fn show(
+fn run_screen(
     mut screen: Screen<'_>,
     mut pipeline: Pipeline<'_, Flows>,
     source: &mut dyn DatagramSource,
     row: &Row,
-) -> Result<Exit, CommandError> {
-    let stop = screen.stop;
+) -> Result<End, CommandError> {
+    let ended = screen.ended;
     let (ran, shown) = thread::scope(|scope| {
         let terminal = thread::Builder::new()
             .name("screen".into())
             .spawn_scoped(scope, move || {
                 let result = screen.run();
                 // The pipeline ends with the screen.
-                stop.stop();
-                result
+                ended.stop();
+                result.map(|end| (end, screen.ui))
             })
             .map_err(CommandError::Thread)?;
         let ran = pipeline.run_on(source, &mut Tally::default()).map_err(|error| CommandError::of_run(row, error));
         if ran.is_err() {
-            stop.stop();
+            ended.stop();
         }
         // The screen stays open at the end of a recording.
         let shown = terminal.join().unwrap_or_else(|_| Err(io::Error::other("the screen's thread panicked")));
         Ok::<_, CommandError>((ran, shown))
     })?;
+    if let (Ok(()), Ok((ScreenEnd::Condition(condition), ui))) = (&ran, &shown) {
+        let ui = Ui { condition: condition.clone(), selected: None, offset: 0, paused: None, ..ui.clone() };
+        return Ok(End::Again(Box::new(ui)));
+    }
     let (messages, older) = messages::take();
     if older > 0 {
         report::line(&format!("{older} older messages are not shown."));
@@ -185,7 +306,7 @@ fn show(
     }
     ran?;
     shown.map_err(|error| CommandError::Top(format!("the terminal cannot be used: {}", error_text(&error))))?;
-    Ok(Exit::Stopped)
+    Ok(End::Exit(Exit::Stopped))
 }
 
 /// Checks that there is a terminal for the keyboard and for the screen.
@@ -216,6 +337,8 @@ fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
             if settings.table == Table::Conntrack { "" } else { " of that table" }
         )));
     }
+    // Groups are a table unless another output is chosen.
+    let has_output = !settings.output.is_empty() && (settings.aggregate.is_none() || settings.output != Output::TABLE);
     for (given, option, why) in [
         (settings.zero, "-z", "it sets the kernel's counters to zero, and top compares them from dump to dump"),
         (settings.dry_run, "--dry-run", "there is no place to print what would be done"),
@@ -224,7 +347,7 @@ fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
             "--explain",
             "`flowgate -L --explain` shows what would be sent to the kernel and to plugins",
         ),
-        (!settings.output.is_empty(), "-o", "the screen has a format of its own; `top --once -o json` prints JSON"),
+        (has_output, "-o", "the screen has a format of its own; `top --once -o json` prints JSON"),
     ] {
         if given {
             return Err(CommandError::Top(format!("{option} has no use after `top --`: {why}; leave it out")));

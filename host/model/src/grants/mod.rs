@@ -28,7 +28,7 @@ pub struct Grants {
     /// Write lines to the log.
     pub log: bool,
     /// Keep state beyond the life of the instance.
-    pub state: Option<Keeping>,
+    pub state: Option<StateStorage>,
     /// Read the clock.
     pub time: bool,
     /// Be called periodically.
@@ -39,7 +39,7 @@ pub struct Grants {
 
 /// Where a plugin keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keeping {
+pub enum StateStorage {
     /// In the host's memory.
     Memory,
     /// In a file.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Grants, Keeping, Updates};
+use super::{Grants, StateStorage, Updates};
 use crate::{field, status};
 use flowgate_base::{text::clean, units::range_of_seconds};
 
@@ -116,9 +116,9 @@ impl Grants {
             "look-back" => self.look_back = true,
             "state" => {
                 self.state = Some(match value {
-                    None => Keeping::Memory,
+                    None => StateStorage::Memory,
                     Some("") => return Err(wrong(name, "", "the path of a file")),
-                    Some(file) => Keeping::File(file.into()),
+                    Some(file) => StateStorage::File(file.into()),
                 });
             }
             _ => return Err(GrantError::Unknown(name.to_string())),
@@ -210,8 +210,8 @@ impl fmt::Display for Grants {
         }
         match &self.state {
             None => {}
-            Some(Keeping::Memory) => words.push("state".into()),
-            Some(Keeping::File(path)) => words.push(format!("state={}", path.display())),
+            Some(StateStorage::Memory) => words.push("state".into()),
+            Some(StateStorage::File(path)) => words.push(format!("state={}", path.display())),
         }
         formatter.write_str(&words.join(","))
     }

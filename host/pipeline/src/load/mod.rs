@@ -6,7 +6,7 @@ pub use execute::SpecError;
 
 use crate::{
     Pipeline, RunError, Spec,
-    aggregate::{AggregationSpec, Aggregator},
+    aggregate::{AggregationSpec, Aggregator, Grouper},
     consumer::Consumer,
     entries::Entries,
     executor::{Executor, Plan},
@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 use flowgate_model::{Counts, OptionValue, Selection, field};
 use flowgate_netlink::Namespace;
-use flowgate_runtime::Instance;
 
 /// A part of a spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +54,8 @@ pub type SpecProblems = Problems<SpecProblem>;
 pub struct LoadedSpec {
     spec: Spec,
     stages: Vec<Stage>,
-    /// The plugin that groups flows, with the fields that it reads.
-    aggregator: Option<(Instance, u64)>,
+    /// The plugin that groups flows.
+    aggregator: Option<Grouper>,
     format: Option<Format>,
     /// The plugins of the stages, in order; the stage `match` of the selection, if there is one, is the first.
     pub stage_plugins: Vec<LoadedPlugin>,
@@ -118,8 +117,8 @@ impl Spec {
         let (mut meters, mut metric_plugins) = (Vec::new(), Vec::new());
         for metric in metrics {
             match loader.load_aggregator(&metric.aggregation) {
-                Ok(((instance, reads), plugin)) => {
-                    meters.push(Meter { instance, reads, metric: Arc::new(FlowMetric::new(metric)) });
+                Ok((grouper, plugin)) => {
+                    meters.push(Meter { grouper, metric: Arc::new(FlowMetric::new(metric)) });
                     let text = plugin.text.as_ref().map(|text| format!("{}: {text}", metric.name));
                     metric_plugins.push(LoadedPlugin { text, ..plugin });
                 }
@@ -201,14 +200,22 @@ impl PluginLoader {
     }
 
     /// Starts the plugin that groups flows.
-    fn load_aggregator(&self, spec: &AggregationSpec) -> Result<((Instance, u64), LoadedPlugin), PluginProblems> {
+    fn load_aggregator(&self, spec: &AggregationSpec) -> Result<(Grouper, LoadedPlugin), PluginProblems> {
         let options = AggregationSpec::options();
         let (mut instance, plugin) = self.start_within(spec.limits(), "aggregate", Role::Aggregator, &options, true)?;
         instance.aggregate(&spec.aggregation)?;
         instance.end_start_up();
         // The seed is nobody's business.
         let plugin = LoadedPlugin { options: Vec::new(), text: spec.text.clone(), ..plugin };
-        Ok(((instance, spec.aggregation.reads() & field::ALL), plugin))
+        Ok((Grouper::new(instance, spec.aggregation.reads() & field::ALL), plugin))
+    }
+
+    /// Returns the plugin that groups flows, for programs that show the groups in a form of their own.
+    ///
+    /// # Errors
+    /// [`PluginProblems`] if the plugin cannot be started.
+    pub fn grouper(&self, spec: &AggregationSpec) -> Result<Grouper, PluginProblems> {
+        self.load_aggregator(spec).map(|(grouper, _)| grouper)
     }
 
     /// Starts a format.
@@ -287,10 +294,10 @@ impl LoadedSpec {
         let LoadedSpec { spec, stages, aggregator, meters, format, .. } = self;
         let format = format.filter(|_| !spec.dry_run);
         let shown = match (&format, &aggregator) {
-            (Some(_), Some((_, reads))) => *reads,
+            (Some(_), Some(grouper)) => grouper.reads(),
             (format, _) => format.as_ref().map_or(0, Format::reads),
         };
-        let shown = meters.iter().fold(shown, |shown, meter| shown | meter.reads);
+        let shown = meters.iter().fold(shown, |shown, meter| shown | meter.grouper.reads());
         let every = spec.aggregation.as_ref().and_then(|aggregation| aggregation.every);
         let mut executor = Executor::new(spec.shows, T::decoder(shown)).within(spec.namespace.as_ref());
         if spec.has_acting_plugins() {
@@ -309,7 +316,7 @@ impl LoadedSpec {
         }
         let pipeline = Pipeline::new(spec, stages, executor, loader.engine().clone(), sink);
         let mut consumer: Option<Box<dyn Consumer<T>>> = match (format, aggregator) {
-            (Some(format), Some((instance, reads))) => Some(Box::new(Aggregator::new(instance, reads, every, format))),
+            (Some(format), Some(grouper)) => Some(Box::new(Aggregator::new(grouper, every, format))),
             (Some(format), None) => Some(Box::new(format)),
             (None, _) => None,
         };

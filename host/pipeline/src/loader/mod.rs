@@ -28,7 +28,7 @@ use crate::format::Format;
 use flowgate_base::files::Trust;
 use flowgate_model::{
     Label, OptionValue, Setup, UtcOffset, field,
-    grants::{Grants, Keeping},
+    grants::{Grants, StateStorage},
 };
 use flowgate_runtime::{
     Cache, Instance, Limits, LoadError, PluginComponent, PluginEngine, Services,
@@ -50,7 +50,7 @@ impl Purpose {
     fn grants(self, granted: &Grants) -> Grants {
         let state = match self {
             Purpose::Run => granted.state.clone(),
-            Purpose::Inspect => granted.state.as_ref().map(|_| Keeping::Memory),
+            Purpose::Inspect => granted.state.as_ref().map(|_| StateStorage::Memory),
         };
         Grants { state, ..granted.clone() }
     }
@@ -258,8 +258,8 @@ impl StateStores {
             return Ok(Some(state.clone()));
         }
         let state = match keeping {
-            Keeping::Memory => State::in_memory(capacity),
-            Keeping::File(path) => State::in_file(path, capacity, trust)
+            StateStorage::Memory => State::in_memory(capacity),
+            StateStorage::File(path) => State::in_file(path, capacity, trust)
                 .map_err(|error| LoadPluginError::State { plugin: plugin.into(), error })?,
         };
         let state = Arc::new(Mutex::new(state));

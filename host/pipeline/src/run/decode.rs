@@ -38,7 +38,7 @@ impl<T: Entries> Pipeline<'_, T> {
         if datagram.flush {
             self.process_batch(batch, context, tally)?;
             if let Some(consumer) = &mut self.consumer {
-                consumer.pause();
+                consumer.pause()?;
             }
             return Ok(());
         }

@@ -21,7 +21,7 @@ use crate::{
     entries::Entries,
     executor::{Executor, Requester},
     outcome::{ActionResults, RecordedOutcomes, Requests, StageOutcome},
-    stats::Shared,
+    stats::SharedStageStats,
     supervisor::{Policy, Recipe, Supervisor},
 };
 use flowgate_base::clock::thread_time;
@@ -48,7 +48,7 @@ pub struct Stage {
     looks_back: bool,
     /// True if the instance is new and has not been offered the table.
     fresh: bool,
-    stats: Shared,
+    stats: SharedStageStats,
     recorded: Option<Rc<RefCell<RecordedOutcomes>>>,
     /// CPU time left to the plugin; it is not called when nothing is left.
     budget: Option<Arc<Mutex<TokenBucket>>>,
@@ -59,7 +59,7 @@ impl Stage {
     /// replaced.
     #[must_use]
     pub fn new(instance: Instance, reads: u64, grants: Grants) -> Self {
-        let stats = Shared::default();
+        let stats = SharedStageStats::default();
         stats.lock().plugin = instance.name().to_string();
         Stage {
             supervisor: Supervisor::new(instance),
@@ -160,7 +160,7 @@ impl Stage {
 
     /// Returns the stage's statistics.
     #[must_use]
-    pub fn stats(&self) -> &Shared {
+    pub fn stats(&self) -> &SharedStageStats {
         &self.stats
     }
 

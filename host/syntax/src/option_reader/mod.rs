@@ -21,9 +21,12 @@ use flowgate_model::table_column;
 /// Parses words, the first of which is the program's name. [`strict::check`] decides if values that `conntrack`
 /// interprets leniently are errors; but a number that `conntrack` rejects with status 1 is reported together with what
 /// would be valid wherever that check would apply.
+///
+/// `has_command` is true if words without a command belong to a known one.
 pub(crate) fn read(
     words: Vec<&[u8]>,
     own_name: bool,
+    has_command: bool,
     environment: &dyn Environment,
     warnings: &mut Vec<String>,
 ) -> Result<ParsedOptions, CliError> {
@@ -32,6 +35,7 @@ pub(crate) fn read(
         lookup: OptionLookup::new(own_name),
         scanner: Scanner::new(words, environment.posixly_correct()),
         own_name,
+        has_command,
         environment,
         warnings,
     };
@@ -69,6 +73,7 @@ struct OptionReader<'a> {
     lookup: OptionLookup,
     scanner: Scanner<'a>,
     own_name: bool,
+    has_command: bool,
     environment: &'a dyn Environment,
     warnings: &'a mut Vec<String>,
 }
@@ -86,7 +91,7 @@ impl<'a> OptionReader<'a> {
             }
             // What abbreviates `--counter` for conntrack is still that where a command is expected.
             ScannedOption::Option { id: OptionId::Option(OptionKey::CountFlows), value }
-                if self.parsed.command.is_none() =>
+                if self.parsed.command.is_none() && !self.has_command =>
             {
                 self.command(Command::Count, value)
             }

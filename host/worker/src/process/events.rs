@@ -7,7 +7,7 @@ use std::{
 
 use flowgate_isolation::{Body, Frame, Violation};
 use flowgate_netlink::source::{Barriers, Datagram, Source, SourceError};
-use flowgate_pipeline::{counters::Counters, stats::Shared};
+use flowgate_pipeline::{counters::Counters, stats::SharedStageStats};
 
 use super::{owner::Owner, table::RemoteBarriers};
 use crate::{
@@ -34,7 +34,7 @@ pub(super) struct RemoteEvents {
     /// True if the owner has not gathered what has been received last, so that what it causes is not gathered either.
     prompt: bool,
     /// Statistics of the plugins, in order, and when they are to be reported next; `None` if they have not changed.
-    stats: Vec<Shared>,
+    stats: Vec<SharedStageStats>,
     counters: Counters,
     changed: bool,
     reported: Option<Instant>,
@@ -45,7 +45,7 @@ impl RemoteEvents {
         events: Link,
         owner: Arc<Owner>,
         interval: Duration,
-        stats: Vec<Shared>,
+        stats: Vec<SharedStageStats>,
         counters: Counters,
     ) -> Self {
         RemoteEvents {

@@ -16,7 +16,7 @@ use std::{
 use field::{Field, structure};
 use flowgate_model::{
     Label, OnError, OptionValue, UtcOffset,
-    grants::{Grants, Keeping, Updates},
+    grants::{Grants, StateStorage, Updates},
 };
 use flowgate_pipeline::{
     Spec,
@@ -277,7 +277,7 @@ impl PluginSetup {
                     labels: given.labels,
                 },
                 log: given.log,
-                state: given.state.then_some(Keeping::Memory),
+                state: given.state.then_some(StateStorage::Memory),
                 time: given.time,
                 tick: given.tick,
                 look_back: given.look_back,

@@ -22,7 +22,7 @@ use crate::args::Report;
 use flowgate_base::{files, text::clean};
 use flowgate_model::{
     Flows, batch,
-    grants::{Grants, Keeping},
+    grants::{Grants, StateStorage},
 };
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
@@ -84,7 +84,7 @@ pub(super) fn run(options: &BenchOptions<'_>, output: Report, sink: &mut dyn Sin
     let batches = batches(options)?;
     let mut grants = options.grants.cloned().unwrap_or_default();
     // The state of the plugin is not kept on disk.
-    grants.state = grants.state.map(|_| Keeping::Memory);
+    grants.state = grants.state.map(|_| StateStorage::Memory);
     let spec = lower::plugin(options.plugin).grants(grants);
     let prepared = loader.prepare_component(Rc::new(component), &spec, Role::FlowStage, Purpose::Run)?;
     let (reads, description) = (prepared.reads(), prepared.description.clone());

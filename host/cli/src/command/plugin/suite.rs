@@ -11,7 +11,7 @@ use super::error::ToolError;
 use flowgate_base::files;
 use flowgate_model::{
     Label, OptionValue,
-    grants::{Grants, Keeping},
+    grants::{Grants, StateStorage},
 };
 use flowgate_syntax::{DEFAULT_BATCH, Output};
 
@@ -222,7 +222,7 @@ fn content(directory: &Path, text: String) -> Result<String, Wrong> {
 /// Parses grants as on the command line. State is kept in memory only, so that a test leaves no files.
 fn granted(text: &str) -> Result<Grants, String> {
     let mut grants: Grants = text.parse().map_err(|error: flowgate_model::grants::GrantError| error.to_string())?;
-    grants.state = grants.state.map(|_| Keeping::Memory);
+    grants.state = grants.state.map(|_| StateStorage::Memory);
     Ok(grants)
 }
 

@@ -7,7 +7,7 @@ use super::service;
 use crate::command::worker;
 use flowgate_base::{files::Trust, text::clean};
 use flowgate_config::{Diagnostic, SourceText};
-use flowgate_model::grants::Keeping;
+use flowgate_model::grants::StateStorage;
 use flowgate_pipeline::{
     LoadedSpec,
     load::SpecPart,
@@ -65,7 +65,7 @@ pub(super) fn start(
     let execution = engine.execution().map_err(|error| mistake(error.to_string()))?;
     let mut setup = Setup::of(&tenant.spec(), &policy.labels.labels(), &offsets());
     (setup.interpreted, setup.checked) = (execution.is_interpreted(), execution.limit.is_some());
-    setup.time = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
+    setup.time = u64::try_from(tenant.limits.time.as_nanos()).unwrap_or(u64::MAX);
     setup.check = true;
     let length = code.iter().filter_map(|code| code.metadata().ok()).map(|data| data.len()).sum();
     let start_up: Duration = tenant.plugins.iter().map(|plugin| plugin.plugin.limits.instance.start_up).sum();
@@ -135,7 +135,7 @@ pub(super) fn outputs(policy: &Policy, tenant: &Tenant) -> Vec<Diagnostic> {
     let text = &policy.text;
     let sinks = tenant.sinks.iter().filter_map(|sink| Some(text.diagnostic(sink.offset, sink.spec.problem()?)));
     let states = tenant.plugins.iter().filter_map(|plugin| {
-        let Some(Keeping::File(path)) = &plugin.plugin.grants.value.state else { return None };
+        let Some(StateStorage::File(path)) = &plugin.plugin.grants.value.state else { return None };
         path.parent().filter(|parent| parent.is_dir())?;
         let error = State::check(path, plugin.plugin.limits.state, Trust::Exclusive).err()?;
         let error = LoadPluginError::State { plugin: tenant.title(plugin), error };

@@ -13,7 +13,7 @@ pub(super) fn explain(policy: &Policy, tenant: &Tenant, loaded: &LoadedSpec) -> 
     let mut explanation =
         Explanation::new(loaded).map_err(|error| CommandError::Tenant(format!("tenant {}: {error}", tenant.name)))?;
     let file = policy.text.path.display().to_string();
-    let share = tenant.share;
+    let limits = tenant.limits;
     let mut title = Title::default().line("tenant", format!("{} of {file}", tenant.name));
     for (index, rule) in tenant.scope.rules().iter().enumerate() {
         let heading = if index == 0 { "scope" } else { "" };
@@ -25,12 +25,12 @@ pub(super) fn explain(policy: &Policy, tenant: &Tenant, loaded: &LoadedSpec) -> 
             format!(
                 "{} actions a second, {} at once, {} living entries; {} of CPU time a second; output of {} a second; \
                  a queue of {}",
-                share.actions,
-                share.in_flight,
-                share.entries,
-                show_time(share.time),
-                show_size(share.output),
-                show_size(share.queue)
+                limits.actions,
+                limits.in_flight,
+                limits.entries,
+                show_time(limits.time),
+                show_size(limits.output),
+                show_size(limits.queue)
             ),
         )
         .field("file", file)

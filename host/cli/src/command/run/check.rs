@@ -3,7 +3,7 @@
 
 use flowgate_base::files;
 use flowgate_config::{Config, Diagnostic, FormatConfig, Plugin, StageConfig, StageKind, plugin::option_offset};
-use flowgate_model::grants::Keeping;
+use flowgate_model::grants::StateStorage;
 use flowgate_netlink::{Namespace, NamespaceError};
 use flowgate_pipeline::{
     LoadedSpec,
@@ -104,7 +104,7 @@ fn outputs(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         _ => None,
     };
     for plugin in stages.chain(format) {
-        let Some(Keeping::File(path)) = &plugin.grants.value.state else { continue };
+        let Some(StateStorage::File(path)) = &plugin.grants.value.state else { continue };
         let output = files::OutputFile::new(path, false);
         if outputs.iter().any(|other| output.clashes_with(other)) {
             let what = "is written by another part of the pipeline; each needs a file of its own";

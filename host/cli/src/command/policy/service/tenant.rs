@@ -23,7 +23,7 @@ use flowgate_config::Diagnostic;
 use flowgate_metrics::TenantMetrics;
 use flowgate_model::UtcOffset;
 use flowgate_netlink::namespace;
-use flowgate_pipeline::stats::{Health, Shared, StageStats};
+use flowgate_pipeline::stats::{Health, SharedStageStats, StageStats};
 use flowgate_policy::{
     Policy, Tenant,
     audit::Audit,
@@ -56,7 +56,7 @@ pub(super) struct TenantRecord {
     pub ended: Mutex<Option<String>>,
     /// Time until which a replaced tenant may process its backlog.
     until: Mutex<Option<Instant>>,
-    stages: Mutex<Vec<Shared>>,
+    stages: Mutex<Vec<SharedStageStats>>,
     /// Number of dropped lines of output.
     pub dropped: Arc<AtomicU64>,
     /// Number of resyncs, and of rows that reached the format.
@@ -146,7 +146,7 @@ impl TenantRecord {
     }
 
     /// Sets the statistics of the plugins.
-    pub(super) fn set_stages(&self, stages: Vec<Shared>) {
+    pub(super) fn set_stages(&self, stages: Vec<SharedStageStats>) {
         *self.stages.lock().unwrap_or_else(PoisonError::into_inner) = stages;
     }
 
@@ -170,7 +170,7 @@ impl RunningTenant {
         tenant: &Tenant,
         (generation, offsets): (u64, &Arc<[UtcOffset]>),
     ) -> Self {
-        let queue = Arc::new(Queue::new(usize::try_from(tenant.share.queue).unwrap_or(usize::MAX)));
+        let queue = Arc::new(Queue::new(usize::try_from(tenant.limits.queue).unwrap_or(usize::MAX)));
         let recipient = Arc::new(Recipient::new(tenant.scope.clone(), queue));
         let record = Arc::new(TenantRecord { generation, ..TenantRecord::default() });
         let job = Job {
@@ -342,7 +342,7 @@ impl RunningTenant {
     /// True if the tenant continues only after a restart: it has ended, or one of its plugins has failed too often.
     pub(super) fn needs_start(&self) -> bool {
         let stages = self.record.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = |stage: &Shared| stage.lock().health == Health::Quarantined;
+        let gone = |stage: &SharedStageStats| stage.lock().health == Health::Quarantined;
         self.record.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
     }
 
@@ -455,7 +455,7 @@ impl WorkerObserver {
 
 /// Returns a full budget of CPU time.
 fn budget(tenant: &Tenant) -> Arc<Mutex<TokenBucket>> {
-    let time = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
+    let time = u64::try_from(tenant.limits.time.as_nanos()).unwrap_or(u64::MAX);
     Arc::new(Mutex::new(TokenBucket::per_second(time)))
 }
 

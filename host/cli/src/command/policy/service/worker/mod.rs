@@ -235,7 +235,7 @@ impl Job {
                 _ => opened,
             });
         }
-        let output = self.tenant.share.output;
+        let output = self.tenant.limits.output;
         Ok(RateLimitedSink::new(Box::new(Several::new(sinks)), output, self.record.dropped.clone()))
     }
 

@@ -15,7 +15,7 @@ use flowgate_config::Diagnostic;
 use flowgate_model::grants::Grants;
 use flowgate_pipeline::{
     loader::StateStores,
-    stats::{Shared, StageStats},
+    stats::{SharedStageStats, StageStats},
 };
 use flowgate_policy::{Policy, Tenant};
 use flowgate_runtime::{
@@ -51,7 +51,7 @@ pub(super) struct Plugin {
     /// The beginning of a value that arrives in parts.
     part: Vec<u8>,
     /// Its statistics, and the sum of those of earlier workers.
-    stats: Shared,
+    stats: SharedStageStats,
     before: StageStats,
 }
 
@@ -86,7 +86,7 @@ impl Services {
                 }
             };
             let log = Log::of(&clean(&format!("{title} (generation {generation})")));
-            let stats = Shared::default();
+            let stats = SharedStageStats::default();
             stats.lock().plugin.clone_from(&title);
             plugins.push(Plugin {
                 log: if grants.log { log } else { Log::default() },
@@ -115,7 +115,7 @@ impl Services {
     }
 
     /// Returns the statistics of all plugins.
-    pub(super) fn stats(&self) -> Vec<Shared> {
+    pub(super) fn stats(&self) -> Vec<SharedStageStats> {
         self.plugins.iter().map(|plugin| plugin.stats.clone()).collect()
     }
 
@@ -126,8 +126,8 @@ impl Services {
     pub(super) fn setup(&mut self, job: &Job, code: &[File]) -> io::Result<File> {
         let mut setup = Setup::of(&job.tenant.spec(), &job.policy.labels.labels(), &job.offsets);
         (setup.interpreted, setup.checked) = (job.execution.is_interpreted(), job.execution.limit.is_some());
-        setup.time = u64::try_from(job.tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
-        setup.actions = usize::try_from(job.tenant.share.in_flight).unwrap_or(usize::MAX);
+        setup.time = u64::try_from(job.tenant.limits.time.as_nanos()).unwrap_or(u64::MAX);
+        setup.actions = usize::try_from(job.tenant.limits.in_flight).unwrap_or(usize::MAX);
         let interval = job.gathering.time.saturating_mul(REPORTS).min(REPORTS_MAX);
         setup.interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         for (plugin, setup) in self.plugins.iter_mut().zip(&mut setup.plugins) {

@@ -138,16 +138,16 @@ impl<'a> Session<'a> {
         };
         let length = code.iter().filter_map(|code| code.metadata().ok()).map(|data| data.len()).sum();
         let limits = limits(&job.tenant, length);
-        let (process, events) = match WorkerProcess::start(&spawner, limits, job.tenant.share.time, setup) {
+        let (process, events) = match WorkerProcess::start(&spawner, limits, job.tenant.limits.time, setup) {
             Ok(started) => started,
             Err(error) => return lacking(error),
         };
         job.record_state(WorkerState::Starting);
-        let share = &job.tenant.share;
-        let most = usize::try_from(share.in_flight).unwrap_or(usize::MAX);
+        let bounds = &job.tenant.limits;
+        let most = usize::try_from(bounds.in_flight).unwrap_or(usize::MAX);
         let unproposed = flowgate_policy::guard::UnproposedActions::default();
         let executor = job.executor(&unproposed);
-        let queue = usize::try_from(share.queue).unwrap_or(usize::MAX);
+        let queue = usize::try_from(bounds.queue).unwrap_or(usize::MAX);
         let together = job.listings.clone().map(|listings| (listings, queue));
         let table = Table::new(table::open(job.namespace.as_ref(), &job.stop, &job.tenant.scope, together));
         let meter = Meter::new(process.child.clone(), job.budget.clone(), job.record.clone());
@@ -350,7 +350,7 @@ impl<'a> Session<'a> {
     /// Receives nothing for a moment: what is not received is not sent, so the worker waits, too. Its last report is
     /// worth a pause after which this process has spent no more than the tenant's share on it.
     fn rest(&mut self) -> Option<SessionEnd> {
-        let share = self.job.tenant.share.time.as_secs_f64().max(0.001);
+        let share = self.job.tenant.limits.time.as_secs_f64().max(0.001);
         let end = Instant::now() + self.spent.div_f64(share).max(LOOK / 10);
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -392,7 +392,7 @@ impl<'a> Session<'a> {
         let elapsed = now.duration_since(since);
         if elapsed >= OVERUSE.0 {
             self.judged = (now, used);
-            let share = self.job.tenant.share.time.mul_f64(elapsed.as_secs_f64());
+            let share = self.job.tenant.limits.time.mul_f64(elapsed.as_secs_f64());
             if used.saturating_sub(before) > share * OVERUSE.1 + allowed {
                 return Some(died(WorkerEnd::Overuse, "it uses more than three times its CPU time"));
             }

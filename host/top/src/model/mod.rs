@@ -3,29 +3,33 @@
 //! Its memory is bounded: sums over all flows, rows for the first ten thousand in the current order that pass the
 //! filter, and 32 bytes for each flow, from which its rate and its start are derived between dumps.
 
+mod groups;
+mod shared;
+
+pub use shared::SharedModel;
+
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
     filter::Filter,
+    groups::GroupTable,
     row::{self, FlowIdentity, FlowRow, Rate},
     snapshot::{EventCounts, Snapshot, Sum},
     sort::{Sort, SortKey},
 };
 use flowgate_base::clock::now;
 use flowgate_model::{Flows, event, field};
-use flowgate_pipeline::{RunError, consumer::Consumer, sink::Sink};
 
 /// Maximum number of rows that are kept from one dump to the next.
 pub const MAX_ROWS: usize = 10_000;
 /// Maximum number of flows whose counters are remembered, at about 50 to 90 bytes each. The rate of flows beyond is
 /// unknown.
-const MAX_REMEMBERED: usize = 4 << 20;
+pub(super) const MAX_REMEMBERED: usize = 4 << 20;
 /// Number of dumps whose total rate is remembered.
 pub const MAX_HISTORY: usize = 120;
 /// Minimum time in nanoseconds between two dumps from which rates are computed.
@@ -56,7 +60,7 @@ struct RememberedFlow {
 
 /// A hasher for keys that are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
-struct IdentityHasher(u64);
+pub(super) struct IdentityHasher(u64);
 
 impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
@@ -74,7 +78,7 @@ impl Hasher for IdentityHasher {
     }
 }
 
-type ByKey<T> = HashMap<u64, T, BuildHasherDefault<IdentityHasher>>;
+pub(super) type ByKey<T> = HashMap<u64, T, BuildHasherDefault<IdentityHasher>>;
 
 /// The result of a dump, until the next one is complete.
 #[derive(Debug, Default)]
@@ -106,6 +110,8 @@ pub struct Model {
     finding: DumpResult,
     events: EventCounts,
     history: VecDeque<Rate>,
+    /// The groups of the last dump, in place of flows.
+    groups: Option<GroupTable>,
     buffer: String,
 }
 
@@ -135,6 +141,7 @@ impl Model {
             finding: DumpResult::default(),
             events: EventCounts::default(),
             history: VecDeque::new(),
+            groups: None,
             buffer: String::new(),
         }
     }
@@ -371,14 +378,16 @@ impl Model {
         self.found = mem::take(&mut self.finding);
         // The first dump has nothing to be compared with.
         if self.found.counted && round > 0 {
-            self.history.truncate(MAX_HISTORY - 1);
-            self.history.push_front(Sum::of_all(&self.found.sums).rate);
+            self.remember_rate(Sum::of_all(&self.found.sums).rate);
         }
         self.round = self.round.wrapping_add(1);
     }
 
     /// Returns the state to show now.
     pub fn snapshot(&mut self) -> Snapshot {
+        if let Some(groups) = &self.groups {
+            return self.snapshot_of(groups);
+        }
         let (order, buffer, filter) = (self.order(), &mut self.buffer, &self.filter);
         let all = self.rows.len();
         let mut shown: Vec<&FlowRow> = self.rows.values().filter(|row| filter.passes(row, buffer)).collect();
@@ -397,7 +406,14 @@ impl Model {
             now: if self.origin == Origin::Kernel { now() } else { self.now },
             rounds: self.round,
             history: self.history.iter().rev().copied().collect(),
+            groups: None,
         }
+    }
+
+    /// Adds the total rate of a dump to the history.
+    fn remember_rate(&mut self, rate: Rate) {
+        self.history.truncate(MAX_HISTORY - 1);
+        self.history.push_front(rate);
     }
 }
 
@@ -418,32 +434,4 @@ fn keep_best(rows: &mut Vec<(bool, u64, FlowRow)>, count: usize, order: Sort) {
     };
     rows.select_nth_unstable_by(count, compare);
     rows.truncate(count);
-}
-
-/// A model that a pipeline fills while others read it.
-#[derive(Clone)]
-pub struct SharedModel(Arc<Mutex<Model>>);
-
-impl SharedModel {
-    /// Shares a model.
-    #[must_use]
-    pub fn new(model: Model) -> Self {
-        Self(Arc::new(Mutex::new(model)))
-    }
-
-    /// Locks the model. A panic with the lock held leaves a state that the next dump repairs.
-    pub fn lock(&self) -> MutexGuard<'_, Model> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Consumer<Flows> for SharedModel {
-    fn take(&mut self, batch: &mut Flows, _sink: &mut dyn Sink) -> Result<(), RunError> {
-        self.lock().take(batch);
-        Ok(())
-    }
-
-    fn pause(&mut self) {
-        self.lock().complete_dump();
-    }
 }
