@@ -99,6 +99,10 @@ plugin: setup ## the example plugin
 demo: build plugin ## real traffic in a private network, listed in three ways
 	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
 
+.PHONY: demo-fleet
+demo-fleet: build ## six hosts with traffic as a fleet: asked, planned, signed, done
+	$(SUDO) env FLOWGATE="$(FLOWGATE)" NATS_SERVER="$(NATS)/nats-server" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/fleet.sh
+
 # Unit tests that need root.
 AS_ROOT := a_file_of_somebody_else_in_a_sticky_directory_is_not_written no_line_is_longer_than_a_line_may_be \
     what_has_ended_unnoticed_makes_room a_profile_is_verified_only_once_everything_has_been_dropped links_are_followed_only_if_they_are_ours \

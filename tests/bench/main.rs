@@ -4,8 +4,8 @@
 //! It never fails because of a figure, only if it cannot perform the requested measurement. `FLOWS` (200000) is the
 //! size of the table, `ROUNDS` (5) the number of runs of each case for each program, in turn; it prints the medians.
 //! The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names contain this text;
-//! `events`, `tenants` and `bombs` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench` measures
-//! the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
+//! `events`, `tenants`, `bombs` and `fleet` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench`
+//! measures the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 mod aggregate;
@@ -13,6 +13,7 @@ mod bare;
 mod bombs;
 mod bulk;
 mod events;
+mod fleet;
 mod growth;
 mod measure;
 mod queries;
@@ -88,8 +89,9 @@ fn bench() -> Result<(), String> {
     let names = empty.iter().chain(&listings).map(|case| case.name);
     let names = names.chain(starts::CASES.iter().map(|case| case.name)).chain(bulk::CASES.iter().map(|case| case.name));
     let names = names.chain(aggregate::CASES.iter().map(|(name, _)| *name));
-    settings
-        .must_choose_one_of(&names.chain(queries::CASES).chain([BARE, EVENTS, TENANTS, BOMBS]).collect::<Vec<_>>())?;
+    settings.must_choose_one_of(
+        &names.chain(queries::CASES).chain([BARE, EVENTS, TENANTS, BOMBS, FLEET]).collect::<Vec<_>>(),
+    )?;
 
     let _limit = Limit::of(u64::from(flows)).with_buckets(u64::from(flows));
     // Small tables first: entries of other namespaces are in the same hash table, and outlive them for a while.
@@ -125,6 +127,9 @@ fn bench() -> Result<(), String> {
     if settings.chooses(BOMBS) {
         bombs::run(ours, rounds.min(3));
     }
+    if settings.chooses(FLEET) {
+        fleet::run(ours, &target_directory());
+    }
     if !rows.is_empty() {
         report::print(&rows, settings.other_name());
         report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows, settings.other_name()));
@@ -136,6 +141,7 @@ fn bench() -> Result<(), String> {
 const EVENTS: &str = "events";
 const TENANTS: &str = "tenants";
 const BOMBS: &str = "bombs";
+const FLEET: &str = "fleet";
 
 /// Returns the cases without flows.
 fn on_an_empty_table() -> Vec<Case> {

@@ -256,7 +256,13 @@ async fn pull_all<B: Bus>(
         let Some((answer, pull)) = running.next().await else { return };
         let Pull { index, cursor, chunk } = pull;
         let fate = match answer {
-            Err(error) => Some(Fate::Partial(format!("after {chunk} parts of its answer: {error}"))),
+            Err(error) => {
+                // Where the server is gone, the others would each wait as long for nothing.
+                if matches!(error, BusError::TimedOut(_)) && !queue.is_empty() {
+                    give_up_without_server(bus, members, fates, &mut queue).await;
+                }
+                Some(Fate::Partial(format!("after {chunk} parts of its answer: {error}")))
+            }
             Ok(payload) => {
                 let delivery = Delivery { subject: String::new(), reply: None, payload, nobody: false };
                 let (fate, more) = judge(delivery, index, true, take, &mut enough);
@@ -271,6 +277,22 @@ async fn pull_all<B: Bus>(
         }
         if enough {
             return;
+        }
+    }
+}
+
+/// Ends all answers that are still to be pulled, if the server does not answer either.
+async fn give_up_without_server<B: Bus>(
+    bus: &B,
+    members: &[Member],
+    fates: &mut [Option<Fate>],
+    queue: &mut VecDeque<Pull>,
+) {
+    let Some(member) = queue.front().and_then(|pull| members.get(pull.index)) else { return };
+    let Err(error) = bus.get(names::REGISTRY, member.id.as_str()).await else { return };
+    for Pull { index, chunk, .. } in queue.drain(..) {
+        if let Some(place) = fates.get_mut(index) {
+            *place = Some(Fate::Partial(format!("after {chunk} parts of its answer the server was gone: {error}")));
         }
     }
 }

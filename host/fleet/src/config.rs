@@ -27,7 +27,9 @@ pub const OPERATOR_FILE: &str = "/etc/flowgate/fleet/operator.toml";
 pub const STATE: &str = "/var/lib/flowgate/fleet";
 /// The port of NATS.
 const PORT: u16 = 4222;
-/// The most bytes of a file.
+/// The most servers of a fleet.
+pub const MAX_SERVERS: usize = 9;
+/// The most bytes of the file of an agent or an operator.
 const MAX_FILE: u64 = 256 << 10;
 
 /// Why a file cannot be used.
@@ -131,12 +133,73 @@ impl TryFrom<String> for Server {
     }
 }
 
+/// The servers of a fleet: one, or those of a cluster, of which each leads to all agents.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMore")]
+pub struct Servers(Vec<Server>);
+
+/// How servers are written: `"HOST"`, or `["HOST", "HOST"]`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Servers {
+    /// Returns servers.
+    ///
+    /// # Errors
+    /// What is wrong with their number.
+    pub fn new(servers: Vec<Server>) -> Result<Self, String> {
+        match servers.len() {
+            1..=MAX_SERVERS => Ok(Servers(servers)),
+            count => Err(format!("there are {count} servers; it takes 1 to {MAX_SERVERS}")),
+        }
+    }
+
+    /// Returns all of them.
+    #[must_use]
+    pub fn all(&self) -> &[Server] {
+        &self.0
+    }
+}
+
+impl From<Server> for Servers {
+    fn from(server: Server) -> Self {
+        Servers(vec![server])
+    }
+}
+
+impl TryFrom<OneOrMore> for Servers {
+    type Error = String;
+
+    fn try_from(servers: OneOrMore) -> Result<Self, String> {
+        match servers {
+            OneOrMore::One(server) => Ok(server.parse::<Server>()?.into()),
+            OneOrMore::More(servers) if servers.len() <= MAX_SERVERS => {
+                Servers::new(servers.iter().map(|server| server.parse()).collect::<Result<_, String>>()?)
+            }
+            OneOrMore::More(servers) => {
+                Err(format!("there are {} servers; it takes 1 to {MAX_SERVERS}", servers.len()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Servers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        formatter.write_str(&names.join(", "))
+    }
+}
+
 /// The file of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentFile {
-    /// The server.
-    pub server: Server,
+    /// The servers.
+    pub server: Servers,
     /// The name of the agent.
     pub name: AgentName,
     /// Its labels.
@@ -169,8 +232,8 @@ fn one() -> usize {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorFile {
-    /// The server.
-    pub server: Server,
+    /// The servers.
+    pub server: Servers,
     /// The name of the operator.
     pub name: AgentName,
     /// The certificate that the server's is signed with.
@@ -188,7 +251,7 @@ impl AgentFile {
     /// [`ConfigError`]
     pub fn read(path: &Path) -> Result<(Self, Keyring), ConfigError> {
         trusted(path)?;
-        let mut file: AgentFile = parse(path)?;
+        let mut file: AgentFile = parse(path, MAX_FILE)?;
         for place in [&mut file.ca, &mut file.key, &mut file.state] {
             resolve(path, place);
         }
@@ -211,7 +274,7 @@ impl OperatorFile {
     /// # Errors
     /// [`ConfigError`]
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let mut file: OperatorFile = parse(path)?;
+        let mut file: OperatorFile = parse(path, MAX_FILE)?;
         for place in [Some(&mut file.ca), Some(&mut file.key), file.sign.as_mut()].into_iter().flatten() {
             resolve(path, place);
         }
@@ -226,9 +289,9 @@ fn resolve(file: &Path, path: &mut PathBuf) {
     }
 }
 
-pub(crate) fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text =
-        files::read_text(path, MAX_FILE).map_err(|source| ConfigError::File { path: path_text(path), source })?;
+/// Reads a file of at most this many bytes.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<T, ConfigError> {
+    let text = files::read_text(path, limit).map_err(|source| ConfigError::File { path: path_text(path), source })?;
     toml::from_str(&text).map_err(|error| {
         let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
         let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
@@ -266,6 +329,29 @@ mod tests {
         for bad in ["", ":1", "a:0", "a:x", "a:70000", "[::1", "[::1]x", "a b", "tls://a", "a/b"] {
             assert!(bad.parse::<Server>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_file_names_one_server_or_several() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("operator.toml");
+        let read = |server: &str| {
+            let text = format!("server = {server}\nname = \"admin\"\nca = \"ca.pem\"\nkey = \"connect.nk\"\n");
+            std::fs::write(&path, text).unwrap();
+            OperatorFile::read(&path).map(|file| file.server.to_string()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("\"a\"").as_deref(), Ok("a:4222"));
+        assert_eq!(read("[\"a\", \"b:1\", \"[::1]:2\"]").as_deref(), Ok("a:4222, b:1, [::1]:2"));
+        for (bad, why) in [
+            ("[]", "there are 0 servers; it takes 1 to 9"),
+            ("\"a b\"", "`a b` is no server"),
+            ("[\"a\", \"b/\"]", "`b/` is no server"),
+            ("7", "line 1"),
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+        assert!(read(&format!("[{}]", ["\"a\""; 10].join(", "))).unwrap_err().contains("there are 10 servers"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use flowgate_fleet::{
     audit::Audit,
     bus::{Bus, BusError, ConnectError, Connection, Nats, Subscription as _},
     collector::{self, Taken},
-    config::{AgentFile, OperatorFile, Server},
+    config::{AgentFile, OperatorFile, Server, Servers},
     journal::Journal,
     keys::ConnectKey,
     message::{self, Ask, Question},
@@ -96,7 +96,7 @@ impl Site {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address: Server = format!("127.0.0.1:{port}").parse().unwrap();
         let options = FleetOptions {
-            server: address.clone(),
+            server: address.clone().into(),
             also: Vec::new(),
             operators: vec!["admin".parse().unwrap(), "second".parse().unwrap()],
             need: 1,
@@ -137,7 +137,8 @@ impl Site {
 
     async fn connect(&self, ca: &Path, key: &Path) -> Result<(Nats, AgentId), ConnectError> {
         let key = ConnectKey::read(key).unwrap();
-        let connection = Connection { server: &self.address, ca, key: &key, name: "test", waiting: 1000 };
+        let server = Servers::from(self.address.clone());
+        let connection = Connection { server: &server, ca, key: &key, name: "test", waiting: 1000 };
         Ok((Nats::connect(&connection).await?, key.id()))
     }
 

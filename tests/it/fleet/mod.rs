@@ -4,6 +4,7 @@
 
 mod acting;
 mod asking;
+mod simulating;
 
 use std::{
     fs,
@@ -22,8 +23,8 @@ const SERVER: &str = "10.99.0.1";
 /// A fleet with a server in the namespace of the test, and agents in others.
 struct Fleet<'a> {
     namespace: &'a Namespace,
-    /// They end with this.
-    _server: Background,
+    /// It ends with this.
+    server: Background,
     agents: Vec<(String, Option<Background>)>,
 }
 
@@ -58,7 +59,7 @@ impl Fleet<'_> {
             let server = Background::start(&Program::new(server), &["-c", &configuration]);
             until("the server listens", || TcpStream::connect((SERVER, 4222)).is_ok());
             let agents = names.iter().map(|&name| (name.to_owned(), None)).collect();
-            let mut fleet = Fleet { namespace, _server: server, agents };
+            let mut fleet = Fleet { namespace, server, agents };
             // Its first connection makes the registry.
             fleet.ask("doctor");
             for name in names {

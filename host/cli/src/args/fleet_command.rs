@@ -58,9 +58,9 @@ pub enum FleetCommand {
         /// The directory to write
         #[arg(value_hint = clap::ValueHint::DirPath)]
         directory: PathBuf,
-        /// The NATS server, as agents and operators reach it: HOST or HOST:PORT
-        #[arg(long, value_name = "SERVER", value_hint = clap::ValueHint::Hostname)]
-        server: Server,
+        /// The NATS server, as agents and operators reach it: HOST or HOST:PORT; three or five times for a cluster
+        #[arg(long, required = true, value_name = "SERVER", value_hint = clap::ValueHint::Hostname)]
+        server: Vec<Server>,
         /// A further name or address of the server, for its certificate; may be repeated
         #[arg(long, value_name = "HOST", value_hint = clap::ValueHint::Hostname)]
         also: Vec<Server>,
@@ -112,6 +112,38 @@ pub enum FleetCommand {
         /// The agent's file
         #[arg(default_value = config::AGENT_FILE, value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
+    },
+    /// Run many agents in one process, to try a server with a fleet of that size
+    #[command(
+        after_help = "Each is an agent as `flowgate fleet agent` runs it, with a key and a connection of its own. All have the \
+        same table, which is made up or recorded: they answer questions about it, and a deletion is planned, signed and \
+        counted without anything being deleted. Nothing is asked of a kernel, and no privilege is needed.\n\n\
+        Those that are not in the fleet yet are enrolled, and wait until the server has been reloaded. Their journals and \
+        audits are in DIRECTORY/simulated. This is for a fleet of its own, not for one that is in use: they stay in the \
+        registry until they are forgotten.\n\n\
+        Examples:\n  flowgate fleet simulate fleet --agents 1000\n  \
+        flowgate fleet simulate fleet --agents 50 --prefix db- --label role=db --rows 100000\n  \
+        flowgate record flows.pcap -- -L && flowgate fleet simulate fleet --recording flows.pcap"
+    )]
+    Simulate {
+        /// The directory of the fleet
+        #[arg(value_hint = clap::ValueHint::DirPath)]
+        directory: PathBuf,
+        /// How many agents, 10000 at most
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000), value_hint = clap::ValueHint::Other)]
+        agents: u32,
+        /// What their names begin with; a number comes after it
+        #[arg(long, value_name = "TEXT", default_value = "sim-", value_hint = clap::ValueHint::Other)]
+        prefix: String,
+        /// How many flows each has, a million at most
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000), value_hint = clap::ValueHint::Other)]
+        rows: u32,
+        /// A dump of flows, as `flowgate record` writes it, instead of flows that are made up
+        #[arg(long, value_name = "FILE", conflicts_with = "rows", value_hint = clap::ValueHint::FilePath)]
+        recording: Option<PathBuf>,
+        /// A label of those that are enrolled: NAME or NAME=VALUE; may be repeated
+        #[arg(long = "label", value_name = "LABEL", value_hint = clap::ValueHint::Other)]
+        labels: Vec<Label>,
     },
     /// The roll call: which agents there are, and what each runs
     #[command(

@@ -114,9 +114,11 @@ impl CommandLine {
             Invocation::Load(_) => true,
             Invocation::Text(_) => false,
             Invocation::Subcommand(subcommand) => {
+                #[cfg(feature = "fleet")]
+                use crate::args::fleet_command::FleetCommand;
                 use Subcommand::{Record, Replay, Run, Top};
                 #[cfg(feature = "fleet")]
-                if let Subcommand::Fleet { command: crate::args::fleet_command::FleetCommand::Agent { .. } } =
+                if let Subcommand::Fleet { command: FleetCommand::Agent { .. } | FleetCommand::Simulate { .. } } =
                     subcommand.as_ref()
                 {
                     return true;

@@ -323,6 +323,8 @@ fn of_fleets(messages: &mut Messages) {
         File {path: path(), source: io()} 2,
         NoSigningKey (text()) 1,
         State {path: path(), source: io()} 2,
+        Servers (text()) 1,
+        Recording (TableError::Failed(text())) 1,
         Runtime (io()) 1,
     );
     messages.add("FleetError::Question", &FleetError::Question(text()).to_string(), 1, true);

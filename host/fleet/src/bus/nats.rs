@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::{Bus, BusError, Delivery, Subscription};
 use crate::{
-    config::Server,
+    config::{Server, Servers},
     keys::ConnectKey,
     message::{MAX_ENTRY, MessageError},
     names, random,
@@ -29,6 +29,8 @@ const SERVER: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 32 << 20;
 /// Pauses between attempts to connect again.
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
+/// Copies of a bucket in a cluster, so that one server can fail.
+const COPIES: u32 = 3;
 /// Keys of buckets in one answer of the server are at most this many.
 const MAX_KEYS: usize = 100_000;
 
@@ -67,8 +69,8 @@ pub enum ConnectError {
 /// What it takes to connect.
 #[derive(Clone, Debug)]
 pub struct Connection<'a> {
-    /// The server.
-    pub server: &'a Server,
+    /// The servers, of which one is taken at random, and another when it fails.
+    pub server: &'a Servers,
     /// The certificate that the server's is signed with.
     pub ca: &'a Path,
     /// The key.
@@ -135,7 +137,8 @@ impl Nats {
                 async {}
             });
         let shown = server.to_string();
-        let client = options.connect(server.url()).await.map_err(|error| {
+        let addresses: Vec<String> = server.all().iter().map(Server::url).collect();
+        let client = options.connect(addresses).await.map_err(|error| {
             let reason = clean(&reasons(&error));
             match error.kind() {
                 ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
@@ -162,12 +165,16 @@ impl Nats {
         ServerFacts { version: clean(&info.version), jetstream: info.jetstream, max_payload: info.max_payload }
     }
 
-    /// Returns the addresses of the server, which actions leave alone.
+    /// Returns the addresses of all servers, connections to which actions leave alone.
     ///
     /// # Errors
-    /// If its name cannot be resolved.
-    pub async fn addresses(server: &Server) -> std::io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((server.host(), server.port())).await?.collect())
+    /// If a name cannot be resolved.
+    pub async fn addresses(servers: &Servers) -> std::io::Result<Vec<SocketAddr>> {
+        let mut addresses = Vec::new();
+        for server in servers.all() {
+            addresses.extend(tokio::net::lookup_host((server.host(), server.port())).await?);
+        }
+        Ok(addresses)
     }
 
     async fn ask(&self, subject: String, payload: Vec<u8>, within: Duration) -> Result<Message, BusError> {
@@ -301,21 +308,32 @@ impl Bus for Nats {
     }
 
     async fn prepare(&self, bucket: &str) -> Result<(), BusError> {
-        let configuration = serde_json::json!({
-            "name": format!("KV_{bucket}"),
-            "subjects": [format!("$KV.{bucket}.>")],
-            "max_msgs_per_subject": 1,
-            "max_msg_size": MAX_ENTRY,
-            "discard": "new",
-            "storage": "file",
-            "retention": "limits",
-            "num_replicas": 1,
-            "allow_direct": true,
-            "allow_rollup_hdrs": true,
-            "deny_delete": true,
-        });
+        let configuration = |replicas: u32| {
+            serde_json::json!({
+                "name": format!("KV_{bucket}"),
+                "subjects": [format!("$KV.{bucket}.>")],
+                "max_msgs_per_subject": 1,
+                "max_msg_size": MAX_ENTRY,
+                "discard": "new",
+                "storage": "file",
+                "retention": "limits",
+                "num_replicas": replicas,
+                "allow_direct": true,
+                "allow_rollup_hdrs": true,
+                "deny_delete": true,
+            })
+        };
+        let create = async |replicas| {
+            let subject = format!("$JS.API.STREAM.CREATE.KV_{bucket}");
+            self.store(subject, configuration(replicas).to_string().into()).await
+        };
+        // A server that is no cluster takes one copy alone, and says so.
+        let created = match create(COPIES).await {
+            Err(BusError::Store(text)) if text.contains("non-clustered") => create(1).await,
+            other => other,
+        };
         // What exists with the same settings is no error; with others, those of the owner of the server hold.
-        match self.store(format!("$JS.API.STREAM.CREATE.KV_{bucket}"), configuration.to_string().into()).await {
+        match created {
             Err(BusError::Store(text)) if text.contains("already in use") => Ok(()),
             other => other.map(|_| ()),
         }

@@ -20,9 +20,9 @@ use flowgate_fleet::{
 use flowgate_netlink::Stop;
 
 /// Pauses between attempts to connect for the first time.
-const CONNECT: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+pub(super) const CONNECT: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// The most questions that wait.
-const WAITING: usize = 256;
+pub(super) const WAITING: usize = 256;
 
 /// Runs the agent of a file until a signal ends it.
 pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, CommandError> {
@@ -44,7 +44,7 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
         };
         report::line(&format!("NOTICE: Agent {} is connected to {}: it {acts}.", file.name, file.server));
         let identity = Identity { id: key.id(), name: file.name.clone(), labels: file.labels.clone(), ring };
-        let table = KernelTable { server, stop: stop.clone() };
+        let table = KernelTable { server, recording: None, stop: stop.clone() };
         let agent = Agent::new(bus, table, identity, Records { journal, audit }, report::warnings());
         agent.run(stopped).await.map_err(FleetError::Bus)
     });
@@ -55,7 +55,7 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
 }
 
 /// Waits for the stop signal.
-async fn stopped(stop: &Stop) {
+pub(super) async fn stopped(stop: &Stop) {
     let stop = stop.clone();
     let waited = tokio::task::spawn_blocking(move || while !stop.wait(Duration::from_secs(3600)) {});
     // The thread ends only when the signal is given.

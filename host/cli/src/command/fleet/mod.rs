@@ -3,11 +3,15 @@
 //! * `table` is the kernel's table, as an agent asks it.
 //! * `ask` has the commands that ask agents, `act` those that plan, sign and apply.
 //! * `doctor` looks for what is wrong.
+//! * `simulate` runs many agents in one process, with a `simulated` table of `made_flows`.
 
 mod act;
 mod agent;
 mod ask;
 mod doctor;
+mod made_flows;
+mod simulate;
+mod simulated;
 mod table;
 
 use std::{
@@ -31,13 +35,14 @@ use flowgate_fleet::{
     audit::AuditError,
     bus::{Bus as _, BusError, ConnectError, Connection, Nats},
     collector::{self, Chosen, Member},
-    config::{ConfigError, OPERATOR_FILE, OperatorFile},
+    config::{ConfigError, OPERATOR_FILE, OperatorFile, Servers},
     journal::JournalError,
     keys::{ConnectKey, KeyError},
-    names::{self, AgentName},
+    names::{self, AgentName, NameError},
     plan::PlanError,
     roll_call::RollCall,
     server_config::{self, AgentOptions, FleetOptions, SetupError},
+    table::TableError,
 };
 use flowgate_pipeline::sink::Sink;
 
@@ -119,6 +124,25 @@ pub enum FleetError {
         /// Why.
         source: std::io::Error,
     },
+    /// There are too many servers.
+    #[error("{}", clean(.0))]
+    Servers(String),
+    /// A name is refused.
+    #[error(transparent)]
+    Name(NameError),
+    /// The recording of simulated agents cannot be used.
+    #[error("the flows of the simulated agents: {0}")]
+    Recording(#[source] TableError),
+    /// Simulated agents need more open files than they may have.
+    #[error("{agents} agents open {need} files, and the limit is {hard}; raise it (ulimit -Hn), or simulate fewer")]
+    Descriptors {
+        /// The number of agents.
+        agents: u32,
+        /// How many files they open.
+        need: u64,
+        /// The limit.
+        hard: u64,
+    },
     /// The system has no event loop for it.
     #[error("no event loop: {}", error_text(.0))]
     Runtime(#[source] std::io::Error),
@@ -133,8 +157,9 @@ fn nobody() -> String {
 pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<Exit, CommandError> {
     match command {
         FleetCommand::Init { directory, server, also, operators, need, server_dir, store, no_sync } => {
+            let servers = Servers::new(server.clone()).map_err(FleetError::Servers)?;
             let options = FleetOptions {
-                server: server.clone(),
+                server: servers,
                 also: also.clone(),
                 operators: operators.clone(),
                 need: *need,
@@ -143,11 +168,15 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
                 synchronize: !no_sync,
             };
             server_config::init(directory, &options).map_err(FleetError::from)?;
+            let file = match server.len() {
+                1 => "nats-server.conf",
+                _ => "nats-server-N.conf for the Nth server",
+            };
             report::line(&format!(
                 "A fleet is in {}. Next: start nats-server with {} and the server's files in place, and enrol agents: \
                  flowgate fleet enrol {} NAME",
                 path_text(directory),
-                path_text(&directory.join("server/nats-server.conf")),
+                path_text(&directory.join("server").join(file)),
                 path_text(directory),
             ));
             Ok(Exit::Success)
@@ -170,6 +199,12 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
             Ok(Exit::Success)
         }
         FleetCommand::Agent { file } => agent::run(context, file),
+        FleetCommand::Simulate { directory, agents, prefix, rows, recording, labels } => {
+            let recording = recording.as_deref();
+            let simulation =
+                simulate::Simulation { directory, agents: *agents, prefix, rows: *rows, recording, labels };
+            simulate::run(context, &simulation)
+        }
         FleetCommand::Ls(args) => ask::ls(context, args),
         FleetCommand::Forget { operator, agent } => forget(operator, agent),
         FleetCommand::Doctor { operator } => doctor::run(context, operator),

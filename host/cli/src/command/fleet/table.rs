@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{self, BufRead, Write},
     net::SocketAddr,
+    path::{Path, PathBuf},
 };
 
 use flowgate_base::Warnings;
@@ -13,14 +14,16 @@ use flowgate_fleet::{
     message,
     table::{Facts, Form, SetHash, Table, TableError, Touched},
 };
-use flowgate_model::Flows;
+use flowgate_model::{EventGroups, Flows};
 use flowgate_netlink::{Statistics, Stop};
 use flowgate_pipeline::{
     Spec, Tally,
     loader::{PluginLoader, Purpose},
     sink::{Sink, SinkError},
+    spec::{RecordingSpec, Source},
 };
 use flowgate_query::{Context, Query};
+use flowgate_recording::{RecordingKind, Speed};
 use flowgate_syntax::{
     Command, DEFAULT_LABEL_MAP, Environment, LabelMap, Output, ProgramName, Settings, SystemEnvironment,
     Table as TableName,
@@ -36,7 +39,6 @@ use crate::command::{
 const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// File with the largest number of entries.
 const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
-
 /// File with the release of the kernel.
 const RELEASE_FILE: &str = "/proc/sys/kernel/osrelease";
 
@@ -117,17 +119,40 @@ fn row(command: Command) -> Result<&'static Row, TableError> {
     table::row(command, TableName::Conntrack).ok_or_else(|| TableError::Failed("there is no such command".into()))
 }
 
-/// The table of this host.
+/// The table of this host, or a recorded one.
 #[derive(Clone, Debug)]
 pub(super) struct KernelTable {
     /// The addresses of the server. Connections to them are the agent's, and are not deleted.
     pub server: Vec<SocketAddr>,
+    /// The recording of a dump that stands in for the kernel, whose table is then neither read nor changed.
+    pub recording: Option<PathBuf>,
     pub stop: Stop,
+}
+
+/// Returns the spec with a recording as its source. Nothing is done to the kernel's table, whatever the spec says.
+fn recorded(spec: Spec, row: &Row, file: &Path) -> Result<Spec, TableError> {
+    let Source::Dump(dump) = spec.source else {
+        return Err(TableError::Refused("a recorded table has flows, and nothing else of a kernel".into()));
+    };
+    let recording = RecordingSpec {
+        file: file.to_owned(),
+        speed: Speed::Max,
+        table: dump.table,
+        kind: RecordingKind::Dump,
+        groups: EventGroups::ALL,
+        family: dump.family,
+    };
+    // What only lists is no dry run, which has a format of its own.
+    Ok(Spec { source: Source::Recording(recording), dry_run: row.acts.is_some(), ..spec })
 }
 
 impl KernelTable {
     fn run(&self, spec: Spec, settings: &Settings, row: &Row, sink: &mut dyn Sink) -> Result<(u64, u64), TableError> {
         let failed = |error: CommandError| TableError::Failed(error.to_string());
+        let spec = match &self.recording {
+            None => spec,
+            Some(file) => recorded(spec, row, file)?,
+        };
         let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
         let local_time = settings.output.contains(Output::KERNEL_TIMESTAMP);
         let loader = PluginLoader::new(labels, false, local_time).map_err(|error| failed(error.into()))?;
@@ -148,6 +173,9 @@ impl KernelTable {
     /// Returns the settings of a deletion that leaves the agent's own connection alone.
     fn deletion(&self, words: &[String]) -> Result<Settings, TableError> {
         let mut settings = parse(words, Command::Delete, Form::Text).map_err(TableError::Refused)?;
+        if self.recording.is_some() {
+            return Ok(settings);
+        }
         let own: Vec<String> = self
             .server
             .iter()
@@ -213,6 +241,7 @@ impl Table for KernelTable {
     fn count(&self, words: &[String]) -> Result<u64, TableError> {
         let settings = parse(words, Command::List, Form::Text).map_err(TableError::Refused)?;
         if words.is_empty()
+            && self.recording.is_none()
             && let Ok(counts) = Statistics::FlowCount.read(None)
             && let [count] = counts.values[..]
         {
@@ -233,6 +262,9 @@ impl Table for KernelTable {
 
     fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
         let failed = |error: CommandError| TableError::Failed(error.to_string());
+        if self.recording.is_some() {
+            return Err(TableError::Refused("a recorded table has no counters of a kernel".into()));
+        }
         let row = row(Command::Statistics)?;
         let words: &[String] = &[];
         let settings = parse(words, Command::Statistics, form).map_err(TableError::Refused)?;
@@ -337,14 +369,14 @@ mod tests {
     fn a_deletion_leaves_the_agents_own_connection_alone() {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let server = vec!["192.0.2.1:4222".parse().unwrap(), "[::ffff:192.0.2.2]:4222".parse().unwrap()];
-        let table = KernelTable { server, stop: Stop::default() };
+        let table = KernelTable { server, recording: None, stop: Stop::default() };
         let query = |line: &str| table.deletion(&words(line)).unwrap().query.unwrap().to_string();
         let plain = query("-p tcp");
         assert!(plain.contains("not (") && plain.contains("192.0.2.1") && plain.contains("192.0.2.2"), "{plain}");
         // The condition of the command line is one whole, whatever its operators are.
         let own = query("--where src==10.0.0.1||src==10.0.0.2");
         assert!(own.starts_with("(original.source == 10.0.0.1 or original.source == 10.0.0.2) and not"), "{own}");
-        let unknown = KernelTable { server: Vec::new(), stop: Stop::default() };
+        let unknown = KernelTable { server: Vec::new(), recording: None, stop: Stop::default() };
         assert!(matches!(unknown.deletion(&words("-p tcp")), Err(TableError::Failed(_))));
     }
 }
