@@ -95,7 +95,7 @@ const COLUMNED: &[&str] = &["table", "csv", "tsv"];
 /// Additional fields that formats show.
 pub const SHOWS: [&str; 5] = ["extended", "id", "timestamp", "ktimestamp", "labels"];
 /// Kinds of sinks.
-pub const SINKS: [&str; 5] = ["stdout", "file", "unix", "tcp", "syslog"];
+pub const SINKS: [&str; 6] = ["stdout", "file", "unix", "tcp", "syslog", "nats"];
 /// Reactions to a failed plugin.
 pub const ON_ERROR: [&str; 3] = ["skip", "drop", "stop"];
 /// Reactions to a full buffer.
@@ -115,7 +115,9 @@ const SEVERITY_NAMES: [&str; SEVERITIES.len()] = names(&SEVERITIES);
 
 const PLUGIN: &[&str] = &["plugin"];
 const BUFFERED: &[&str] = &["unix", "tcp", "syslog"];
+const WAITED_FOR: &[&str] = &["unix", "tcp", "syslog", "nats"];
 const ROTATED: &[&str] = &["file"];
+const NATS: &[&str] = &["nats"];
 
 /// Keys of an aggregation.
 pub const AGGREGATE: [Key; 12] = [
@@ -239,7 +241,7 @@ pub const FORMAT: [Key; 9] = [
 ];
 
 /// Keys of a sink.
-pub const SINK: [Key; 17] = [
+pub const SINK: [Key; 30] = [
     key("kind", Kind::OneOf(&SINKS), "the kind of sink"),
     key("path", Kind::Path, "the file, or the socket").only(&["file", "unix"]),
     key("append", Kind::Switch, "append to an existing file; a last line that was cut off is ended first")
@@ -275,18 +277,39 @@ pub const SINK: [Key; 17] = [
     key("max-message", Kind::Size, "longer messages are cut; with udp at most 65000B")
         .only(&["syslog"])
         .default("2KiB"),
+    key("server", Kind::Words, "the servers of NATS, as `HOST` or `HOST:PORT`, of which one is enough")
+        .only(NATS)
+        .default("of `agent`; port 4222"),
+    key("agent", Kind::Path, "the file of this host's agent (docs/FLEET.md), for `server`, `ca`, `key` and `subject`")
+        .only(NATS),
+    key("tls", Kind::Switch, "encrypt the connection").only(NATS).default("true"),
+    key("ca", Kind::Path, "the certificate that the server's is signed with").only(NATS).default("those of the system"),
+    key("key", Kind::Path, "the file with the nkey to connect with, which only its owner can read").only(NATS),
+    key("subject", Kind::Text, "the subject of all messages")
+        .only(NATS)
+        .default("with `agent`: `fg.1.events.KEY.NAME`, of the directory's name"),
+    key("stream", Kind::Text, "the stream of JetStream that takes the subject").only(NATS),
+    key("create-stream", Kind::Switch, "create the stream if it does not exist").only(NATS).default("false"),
+    key("id", Kind::Text, "who sends, in the ids of messages: 1 to 64 letters, digits, `-` and `_`")
+        .only(NATS)
+        .default("the public key, or the name of the host"),
+    key("spool", Kind::Path, "the directory in which batches are until they are acknowledged; created if need be")
+        .only(NATS),
+    key("spool-size", Kind::Size, "what the spool takes on disk at most; at least 1MiB").only(NATS).default("256MiB"),
+    key("batch", Kind::Size, "size of a batch, which is one message: 4KiB to 512KiB").only(NATS).default("256KiB"),
+    key("batch-time", Kind::Time, "how long a line waits for others; at least 10ms").only(NATS).default("1s"),
     key("buffer", Kind::Size, "size of the buffer for a peer that is slow or unreachable")
         .only(BUFFERED)
         .default("1MiB"),
     key(
         "when-full",
         Kind::OneOf(&WHEN_FULL),
-        "when the buffer is full: drop whole lines, which are counted, or hold up the pipeline",
+        "when the buffer, or spool, is full: drop whole lines, which are counted, or hold up the pipeline",
     )
-    .only(BUFFERED)
+    .only(WAITED_FOR)
     .default("drop for events, wait for dumps"),
     key("linger", Kind::Time, "how long to wait at the end for a peer that does not accept data")
-        .only(BUFFERED)
+        .only(WAITED_FOR)
         .default("5s"),
     key("optional", Kind::Switch, "undelivered lines do not affect the exit status").only(BUFFERED).default("false"),
 ];

@@ -3,7 +3,7 @@
 //! * [`keys`] is the table of all sections and keys; checks, suggestions, the JSON schema and the documentation follow
 //!   it.
 //! * `reader` compares a file with that table, and collects all mistakes instead of stopping at the first.
-//! * [`pipeline`], with `source`, `stage`, [`plugin`] and [`sinks`], is the content of a file, typed.
+//! * [`pipeline`], with `source`, `stage`, [`plugin`], [`sinks`] and `nats`, is the content of a file, typed.
 //! * [`diagnostic`] has places in a file and diagnostics, [`schema`] the schema for editors.
 //!
 //! What cannot be checked without loading a plugin, such as the names of its options, is checked by `command/run`, with
@@ -14,6 +14,7 @@ pub mod diagnostic;
 pub mod keys;
 mod lower;
 mod metric;
+mod nats;
 pub mod pipeline;
 pub mod plugin;
 pub mod reader;

@@ -83,8 +83,9 @@ impl Reader<'_> {
             "unix" => SinkKind::Unix(self.needed_path(fields, "path", "sink", kind)?),
             "tcp" => {
                 let address = self.needed(fields, "address", "sink", kind)?;
-                SinkKind::Tcp(self.host_and_port(&address, &address.value, None)?)
+                SinkKind::Tcp(self.host_and_port("address", &address, &address.value, None)?)
             }
+            "nats" => SinkKind::Nats(self.nats(fields)?),
             _ => self.syslog(fields)?,
         };
         Some(SinkConfig { offset: fields.offset, spec: SinkSpec { kind, buffer } })
@@ -104,7 +105,7 @@ impl Reader<'_> {
         }
     }
 
-    fn at_least(&mut self, name: &str, size: Located<u64>, least: u64) -> u64 {
+    pub(super) fn at_least(&mut self, name: &str, size: Located<u64>, least: u64) -> u64 {
         if size.value < least {
             self.wrong(size.offset, format!("`{name}` must be at least {least}B, not {}B", size.value));
         }
@@ -148,8 +149,8 @@ impl Reader<'_> {
     fn syslog(&mut self, fields: &Fields) -> Option<SinkKind> {
         let address = fields.text("address").unwrap_or_else(|| Located::new(LOCAL.into(), fields.offset));
         let target = match address.value.split_once("://") {
-            Some(("udp", host)) => Target::Udp(self.host_and_port(&address, host, Some(514))?),
-            Some(("tcp", host)) => Target::Tcp(self.host_and_port(&address, host, Some(601))?),
+            Some(("udp", host)) => Target::Udp(self.host_and_port("address", &address, host, Some(514))?),
+            Some(("tcp", host)) => Target::Tcp(self.host_and_port("address", &address, host, Some(601))?),
             None if !address.value.is_empty() => Target::Local(self.path(&address.value)),
             _ => {
                 let what = "`address` takes the path of a socket, `udp://HOST[:PORT]` or `tcp://HOST[:PORT]`";
@@ -186,7 +187,13 @@ impl Reader<'_> {
     }
 
     /// Parses `HOST:PORT`, or `HOST` if there is a default port; IPv6 addresses are in brackets.
-    fn host_and_port(&mut self, place: &Located<String>, text: &str, port: Option<u16>) -> Option<String> {
+    pub(super) fn host_and_port(
+        &mut self,
+        key: &str,
+        place: &Located<String>,
+        text: &str,
+        port: Option<u16>,
+    ) -> Option<String> {
         let complete = match port {
             Some(port) if !text.contains(':') || text.ends_with(']') => format!("{text}:{port}"),
             _ => text.to_string(),
@@ -200,8 +207,8 @@ impl Reader<'_> {
             named && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
         if parts.is_none() {
-            let what = "`address` needs a host and a port from 1 to 65535, as in `log.example.org:5000` or `[2001:db8::1]:5000`";
-            self.wrong(place.offset, format!("{what}, not \"{}\"", flowgate_base::text::clean(text)));
+            let what = "a host and a port from 1 to 65535, as in `log.example.org:5000` or `[2001:db8::1]:5000`";
+            self.wrong(place.offset, format!("`{key}` needs {what}, not \"{}\"", flowgate_base::text::clean(text)));
             return None;
         }
         Some(complete)

@@ -8,6 +8,8 @@
 //! The bus may read and withhold, but not forge: a [`plan`] is signed by operators' [`keys`], which each agent has in a
 //! file of its own, and done once ([`journal`]), on record ([`audit`]).
 //!
+//! [`events`] delivers what pipelines show, batch by batch, into a stream.
+//!
 //! [`config`] has the files of agents and operators, [`server_config`] what `fleet init` writes for the server.
 
 pub mod agent;
@@ -15,6 +17,7 @@ pub mod audit;
 pub mod bus;
 pub mod collector;
 pub mod config;
+pub mod events;
 pub mod journal;
 pub mod keys;
 pub mod lines;

@@ -16,6 +16,11 @@ pub const USER_INFO: &str = "$SYS.REQ.USER.INFO";
 /// The subjects of all beats.
 pub const BEATS: &str = "fg.1.beat.*";
 
+/// The stream of what pipelines on agents show.
+pub const EVENTS: &str = "FG_EVENTS";
+/// The subjects that it takes.
+pub const ALL_EVENTS: &str = "fg.1.events.>";
+
 /// The most bytes that the name of an agent, a label, or either side of its `=` may have.
 pub const MAX_NAME: usize = 63;
 /// The most labels that an agent may have.
@@ -125,6 +130,12 @@ pub fn command(agent: &AgentId) -> String {
 #[must_use]
 pub fn beat(agent: &AgentId) -> String {
     format!("fg.1.beat.{agent}")
+}
+
+/// Returns the subject of what a pipeline on an agent shows, by the name of the pipeline.
+#[must_use]
+pub fn events(agent: &AgentId, pipeline: &str) -> String {
+    format!("fg.1.events.{agent}.{pipeline}")
 }
 
 /// Returns the prefix of all inboxes of a user of the bus, by its key.

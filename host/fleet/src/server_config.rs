@@ -203,7 +203,7 @@ impl Record {
 
     /// Returns the users of the server. Each sees what it needs, and no more.
     fn users(&self) -> String {
-        let registry = names::REGISTRY;
+        let (registry, events) = (names::REGISTRY, names::EVENTS);
         let mut text = String::from(
             "# The users of the fleet, written by `flowgate fleet enrol`; the server takes them when it is reloaded.\n\
              accounts {\n  FLEET {\n    jetstream: enabled\n    \
@@ -221,6 +221,13 @@ impl Record {
                 format!("$JS.API.STREAM.INFO.KV_{registry}"),
                 format!("$JS.API.STREAM.PURGE.KV_{registry}"),
                 format!("$JS.API.DIRECT.GET.KV_{registry}.>"),
+                // To make the stream of events, and to read it with consumers.
+                format!("$JS.API.STREAM.CREATE.{events}"),
+                format!("$JS.API.STREAM.INFO.{events}"),
+                format!("$JS.API.DIRECT.GET.{events}.>"),
+                format!("$JS.API.CONSUMER.*.{events}.>"),
+                format!("$JS.API.CONSUMER.MSG.NEXT.{events}.>"),
+                format!("$JS.ACK.{events}.>"),
             ]);
             let subscribe = list([format!("{}.>", names::inbox(key.as_str())), names::BEATS.to_owned()]);
             let _ = write!(
@@ -232,6 +239,7 @@ impl Record {
         for Enrolled { name, key, .. } in &self.agent {
             let publish = list([
                 names::beat(key),
+                names::events(key, ">"),
                 format!("$KV.{registry}.{key}"),
                 format!("$JS.API.DIRECT.GET.KV_{registry}.$KV.{registry}.{key}"),
             ]);

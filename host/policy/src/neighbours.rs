@@ -90,6 +90,7 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
 fn files(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
     let file = |sink: &SinkConfig| match &sink.spec.kind {
         SinkKind::File(options) => Some((options.path.clone(), options.rotation.is_some())),
+        SinkKind::Nats(options) => Some((options.spool.path.clone(), false)),
         _ => None,
     };
     let state = |plugin: &TenantPlugin| match &plugin.plugin.grants.value.state {

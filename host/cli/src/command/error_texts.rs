@@ -94,6 +94,8 @@ fn of_files(messages: &mut Messages) {
         Rotate {from: path(), to: path(), source: io()} 3,
         Thread {sink: text(), source: io()} 2,
         Undelivered {sink: text(), lines: 1} 1,
+        Spool {sink: text(), source: SpoolError::Used(path())} 2,
+        Unavailable {sink: text(), reason: text()} 2,
     );
     add!(messages, SpoolError: File {path: path(), source: io()} 2, Used (path()) 1);
     add!(messages, RecordingError:

@@ -6,6 +6,7 @@
 //! * `entries` runs the rows that have entries, `tables` those without, `load` a load file.
 //! * [`report`] has the texts and exit statuses that scripts rely on.
 //! * `compiling` has plugins compiled in processes of their own.
+//! * `shipping` delivers what pipelines write into spools.
 //! * `terminal` is what there is to know about the terminal: its width, if tables are coloured, progress.
 //! * `privilege_profile` determines the privileges that a command line does not need.
 //! * Each subcommand has a file of its name.
@@ -34,6 +35,7 @@ mod record;
 mod replay;
 pub mod report;
 mod run;
+mod shipping;
 mod standard_error;
 pub mod table;
 mod tables;

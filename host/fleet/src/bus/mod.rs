@@ -10,6 +10,7 @@ use flowgate_base::text::clean;
 use tokio::sync::watch;
 
 pub use memory::Memory;
+pub(crate) use nats::reasons;
 pub use nats::{ConnectError, Connection, Nats, ServerFacts};
 
 /// A message as it arrives.

@@ -66,6 +66,22 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    pub(crate) fn new(error: &async_nats::ConnectError, server: String, ca: &str) -> Self {
+        let (reason, ca) = (clean(&reasons(error)), ca.to_owned());
+        match error.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                ConnectError::Unknown { server }
+            }
+            ConnectErrorKind::Tls => ConnectError::Tls { server, ca, reason },
+            // The server closes the connection on a user whom it does not know before it says so.
+            _ if reason.contains("authorization violation") => ConnectError::Unknown { server },
+            _ if reason.contains("ertificate") => ConnectError::Tls { server, ca, reason },
+            _ => ConnectError::Unreachable { server, reason },
+        }
+    }
+}
+
 /// What it takes to connect.
 #[derive(Clone, Debug)]
 pub struct Connection<'a> {
@@ -138,23 +154,8 @@ impl Nats {
             });
         let shown = server.to_string();
         let addresses: Vec<String> = server.all().iter().map(Server::url).collect();
-        let client = options.connect(addresses).await.map_err(|error| {
-            let reason = clean(&reasons(&error));
-            match error.kind() {
-                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-                    ConnectError::Unknown { server: shown.clone() }
-                }
-                ConnectErrorKind::Tls => {
-                    ConnectError::Tls { server: shown.clone(), ca: ca.display().to_string(), reason }
-                }
-                // The server closes the connection on a user whom it does not know before it says so.
-                _ if reason.contains("authorization violation") => ConnectError::Unknown { server: shown.clone() },
-                _ if reason.contains("ertificate") => {
-                    ConnectError::Tls { server: shown.clone(), ca: ca.display().to_string(), reason }
-                }
-                _ => ConnectError::Unreachable { server: shown.clone(), reason },
-            }
-        })?;
+        let client = options.connect(addresses).await;
+        let client = client.map_err(|error| ConnectError::new(&error, shown, &ca.display().to_string()))?;
         Ok(Nats { client, inbox, connections, denied })
     }
 
@@ -220,7 +221,7 @@ impl Nats {
 }
 
 /// Returns an error and its causes, where a cause says something that has not been said.
-fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

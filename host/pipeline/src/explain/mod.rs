@@ -205,7 +205,7 @@ pub struct LimitsExplanation {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SinkExplanation {
-    /// `stdout`, `file`, `unix`, `tcp` or `syslog`.
+    /// `stdout`, `file`, `unix`, `tcp`, `syslog` or `nats`.
     pub kind: &'static str,
     /// Its destination.
     pub to: String,
@@ -390,6 +390,9 @@ fn explain_sink(spec: &SinkSpec, live: bool) -> SinkExplanation {
             )];
             details.extend(buffer());
             ("syslog", to, details)
+        }
+        SinkKind::Nats(options) => {
+            ("nats", options.servers(), options.details(spec.when_full(live), spec.buffer.linger))
         }
     };
     SinkExplanation { kind, to: clean(&to), details }

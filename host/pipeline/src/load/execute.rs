@@ -5,7 +5,7 @@ use crate::{
     RunError, Spec, Tally,
     entries::Entries,
     loader::{LoadPluginError, PluginLoader, Purpose},
-    sink::{Several, Sink as _, SinkError},
+    sink::{Several, Shippers, Sink as _, SinkError},
 };
 use flowgate_base::Warnings;
 use flowgate_model::{Expectations, Flows};
@@ -71,7 +71,7 @@ impl Spec {
     ) -> Result<Tally, SpecError> {
         let live = self.is_live();
         let loaded = self.load(loader, Purpose::Run)?;
-        let sinks = loaded.spec().sinks.iter().map(|sink| sink.open(live, stop, warnings.clone()));
+        let sinks = loaded.spec().sinks.iter().map(|sink| sink.open(live, stop, warnings.clone(), Shippers::none()));
         let mut sinks = Several::new(sinks.collect::<Result<_, _>>()?);
         let mut tally = Tally::default();
         let mut pipeline = loaded.pipeline::<T>(loader, &mut sinks)?.with_warnings(warnings.clone());

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use crate::spool::SpoolError;
 use flowgate_base::{
     inherited,
     io_error::error_text,
@@ -53,6 +54,22 @@ pub enum SinkError {
         sink: String,
         /// The cause.
         source: io::Error,
+    },
+    /// The spool of a sink cannot be used.
+    #[error("sink {}: {source}", clean(sink))]
+    Spool {
+        /// The sink.
+        sink: String,
+        /// The cause.
+        source: SpoolError,
+    },
+    /// There is nothing that would deliver what is written to the sink.
+    #[error("sink {}: {}", clean(sink), clean(reason))]
+    Unavailable {
+        /// The sink.
+        sink: String,
+        /// Why.
+        reason: String,
     },
     /// Lines were undelivered when the run ended.
     #[error("sink {}: {lines} lines could not be delivered before the end", clean(sink))]

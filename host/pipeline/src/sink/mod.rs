@@ -3,15 +3,18 @@
 //! * [`Stdout`] and [`mod@file`] block the writer until the bytes are written.
 //! * [`outbox`] is a bounded buffer with a thread that empties it into a connection. Sockets use it, so that a slow or
 //!   absent peer blocks nothing. [`stream`] and [`syslog`] are the connections.
+//! * [`spooled`] is a spool on disk with a thread that delivers it, for [`nats`].
 //! * [`Tolerant`] defers a failure to the end, for runs whose purpose is not the output.
 //! * [`SinkSpec`] is a sink as a value, which can be opened.
 //! * [`Several`] passes the same bytes to several sinks.
 
 pub mod error;
 pub mod file;
+pub mod nats;
 pub mod outbox;
 mod resolve;
 mod spec;
+pub mod spooled;
 pub mod stream;
 pub mod syslog;
 mod tolerant;
@@ -19,7 +22,8 @@ mod tolerant;
 use std::{fs::File, mem::ManuallyDrop, os::fd::FromRawFd as _};
 
 pub use error::SinkError;
-pub use spec::{BufferSpec, SinkKind, SinkSpec};
+pub use resolve::keep_to_built_in_services;
+pub use spec::{BufferSpec, Shippers, SinkKind, SinkSpec};
 pub use tolerant::Tolerant;
 
 use flowgate_base::files;

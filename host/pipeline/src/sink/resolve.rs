@@ -11,8 +11,15 @@ use std::{
 /// # Errors
 /// The address is not of this form, or the name cannot be looked up.
 pub(super) fn addresses(address: &str) -> io::Result<impl Iterator<Item = SocketAddr>> {
-    sys::keep_to_built_in_services();
+    keep_to_built_in_services();
     address.to_socket_addrs()
+}
+
+/// Has a statically linked program look names up in /etc/hosts and in the DNS only, both of which are part of the C
+/// library. It would load the shared objects of other services that /etc/nsswitch.conf names, and with them the shared
+/// C library of the machine it runs on, which need not be of the version that this program has.
+pub fn keep_to_built_in_services() {
+    sys::keep_to_built_in_services();
 }
 
 /// The C library's choice of name services, the only `unsafe` code of sinks.
@@ -26,9 +33,6 @@ mod sys {
         fn __nss_configure_lookup(database: *const libc::c_char, line: *const libc::c_char) -> libc::c_int;
     }
 
-    /// Has a statically linked program look names up in /etc/hosts and in the DNS only, both of which are part of the
-    /// C library. It would load the shared objects of other services that /etc/nsswitch.conf names, and with them the
-    /// shared C library of the machine it runs on, which need not be of the version that this program has.
     pub(super) fn keep_to_built_in_services() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {

@@ -5,7 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     Sink, SinkError, Stdout,
     file::{FileOptions, FileSink},
+    nats::NatsOptions,
     outbox::{Outbox, OutboxOptions, WhenFull},
+    spooled::{Shipper, Spooled},
     stream::{Tcp, Unix},
     syslog::{Syslog, Target},
 };
@@ -67,6 +69,23 @@ pub enum SinkKind {
         /// The maximum length of a message in bytes.
         max_message: usize,
     },
+    /// A stream of NATS.
+    Nats(NatsOptions),
+}
+
+/// What makes the shippers of sinks that have a spool.
+#[derive(Clone, Copy, Debug)]
+pub struct Shippers(pub fn(&NatsOptions) -> Result<Box<dyn Shipper>, SinkError>);
+
+impl Shippers {
+    /// Returns none, for programs without a client of NATS.
+    #[must_use]
+    pub fn none() -> Self {
+        Shippers(|options| {
+            let reason = "this program has no client of NATS".into();
+            Err(SinkError::Unavailable { sink: options.name(), reason })
+        })
+    }
 }
 
 impl From<SinkKind> for SinkSpec {
@@ -109,15 +128,17 @@ impl SinkSpec {
                 (length > MAX_SOCKET_PATH)
                     .then(|| format!("the path of a socket has at most {MAX_SOCKET_PATH} bytes, not {length}"))
             }
+            SinkKind::Nats(options) => options.problem(),
             SinkKind::Stdout | SinkKind::Tcp(_) | SinkKind::Syslog { .. } => None,
         }
     }
 
-    /// Returns the identity of the file that the sink writes; `None` if it writes none.
+    /// Returns the identity of the file, or directory, that the sink writes; `None` if it writes none.
     #[must_use]
     pub fn output(&self) -> Option<files::OutputFile> {
         match &self.kind {
             SinkKind::File(options) => Some(files::OutputFile::new(&options.path, options.rotation.is_some())),
+            SinkKind::Nats(options) => Some(files::OutputFile::new(&options.spool.path, false)),
             _ => None,
         }
     }
@@ -128,11 +149,18 @@ impl SinkSpec {
         self.buffer.when_full.unwrap_or(if live { WhenFull::Drop } else { WhenFull::Wait })
     }
 
-    /// Opens the sink. Sockets are connected in the background. `live`: the source does not wait.
+    /// Opens the sink. Sockets are connected in the background. `live`: the source does not wait. `shippers` deliver
+    /// what goes into spools.
     ///
     /// # Errors
     /// [`SinkError`] if a file cannot be opened or a thread cannot be started.
-    pub fn open(&self, live: bool, stop: &Stop, warnings: Warnings) -> Result<Box<dyn Sink>, SinkError> {
+    pub fn open(
+        &self,
+        live: bool,
+        stop: &Stop,
+        warnings: Warnings,
+        shippers: Shippers,
+    ) -> Result<Box<dyn Sink>, SinkError> {
         let buffer = OutboxOptions {
             capacity: self.buffer.capacity,
             when_full: self.when_full(live),
@@ -150,6 +178,10 @@ impl SinkSpec {
             SinkKind::Syslog { target, facility, severity, app_name, max_message } => {
                 let syslog = Syslog::new(target.clone(), *facility, *severity, app_name, *max_message);
                 Box::new(Outbox::start(syslog, buffer, stop, warnings.clone())?)
+            }
+            SinkKind::Nats(options) => {
+                let when_full = (buffer.when_full, buffer.linger);
+                Box::new(Spooled::start(shippers.0(options)?, &options.spool, when_full, stop, warnings.clone())?)
             }
         };
         Ok(if self.buffer.optional { Box::new(Optional { sink, warnings }) } else { sink })

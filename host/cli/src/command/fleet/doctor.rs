@@ -113,6 +113,13 @@ fn find(args: &OperatorArgs, findings: &mut Vec<Finding>) -> Result<(), FleetErr
         findings.push(bad("registry", Grade::Problem, error.to_string(), hint));
         return Ok(());
     }
+    match runtime.block_on(flowgate_fleet::events::create(&bus)) {
+        Ok(()) => findings.push(fine("events", format!("the stream {} takes them", names::EVENTS))),
+        Err(error) => {
+            let hint = "is the operator's entry in users.conf that of this version (flowgate fleet enrol rewrites it)?";
+            findings.push(bad("events", Grade::Warning, error.to_string(), hint));
+        }
+    }
     let session = Session { runtime, bus, file, path, json: false };
     let members = match session.runtime.block_on(collector::members(&session.bus)) {
         Ok(members) => members,

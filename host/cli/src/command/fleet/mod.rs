@@ -241,6 +241,7 @@ fn forget(operator: &OperatorArgs, agent: &str) -> Result<Exit, CommandError> {
 
 /// Returns an event loop, which runs on the calling thread.
 fn runtime() -> Result<tokio::runtime::Runtime, FleetError> {
+    flowgate_pipeline::sink::keep_to_built_in_services();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(64)
@@ -272,6 +273,8 @@ impl Session {
         let runtime = runtime()?;
         let bus = runtime.block_on(connect(&file, &key))?;
         runtime.block_on(bus.prepare(names::REGISTRY)).map_err(FleetError::Registry)?;
+        // Questions do not need it; `fleet doctor` says what is wrong with it.
+        let _ = runtime.block_on(flowgate_fleet::events::create(&bus));
         Ok(Session { runtime, bus, file, path, json: args.output == Report::Json })
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::service;
-use crate::command::worker;
+use crate::command::{shipping, worker};
 use flowgate_base::{files::Trust, text::clean};
 use flowgate_config::{Diagnostic, SourceText};
 use flowgate_model::grants::StateStorage;
@@ -133,7 +133,8 @@ pub(super) fn problem(text: &SourceText, tenant: &Tenant, part: Part, place: &Pr
 /// or the unit, possibly on another machine: those that are not there are not checked.
 pub(super) fn outputs(policy: &Policy, tenant: &Tenant) -> Vec<Diagnostic> {
     let text = &policy.text;
-    let sinks = tenant.sinks.iter().filter_map(|sink| Some(text.diagnostic(sink.offset, sink.spec.problem()?)));
+    let sinks =
+        tenant.sinks.iter().filter_map(|sink| Some(text.diagnostic(sink.offset, shipping::problem(&sink.spec)?)));
     let states = tenant.plugins.iter().filter_map(|plugin| {
         let Some(StateStorage::File(path)) = &plugin.plugin.grants.value.state else { return None };
         path.parent().filter(|parent| parent.is_dir())?;

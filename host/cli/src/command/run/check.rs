@@ -13,7 +13,7 @@ use flowgate_pipeline::{
 use flowgate_recording::{Recording, RecordingInput};
 use flowgate_runtime::services::state::State;
 
-use super::super::report::CommandError;
+use super::super::{report::CommandError, shipping};
 
 /// The reason why a stage that may act cannot be used with a recording.
 const ON_RECORDING: &str =
@@ -90,7 +90,7 @@ fn outputs(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let mut wrong = |offset: usize, what: String| diagnostics.push(config.text.diagnostic(offset, what));
     let mut outputs: Vec<files::OutputFile> = Vec::new();
     for sink in &config.sinks {
-        if let Some(problem) = sink.spec.problem() {
+        if let Some(problem) = shipping::problem(&sink.spec) {
             wrong(sink.offset, problem);
         }
         outputs.extend(sink.spec.output());

@@ -9,7 +9,7 @@ use std::io;
 use super::{
     entries, policy,
     report::{self, CommandError, Exit},
-    serve_metrics, standard_error,
+    serve_metrics, shipping, standard_error,
     table::{self, Row},
 };
 use crate::args::{Report, RunOptions};
@@ -149,7 +149,7 @@ fn carry_out<T: Entries>(
     let mut sinks = Vec::new();
     if shows || dry_run {
         for sink in &spec.sinks {
-            let sink = sink.open(live, stop, warnings.clone())?;
+            let sink = sink.open(live, stop, warnings.clone(), shipping::shippers())?;
             let tolerant = acts && !dry_run;
             let warnings = live.then(|| warnings.clone());
             sinks.push(if tolerant { Box::new(Tolerant::new(sink, warnings)) } else { sink });

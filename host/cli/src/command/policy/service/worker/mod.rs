@@ -15,6 +15,7 @@ mod session;
 mod table;
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
@@ -27,6 +28,7 @@ use super::{
 use crate::command::{
     policy::load,
     report::{self, CommandError},
+    shipping,
 };
 pub(in crate::command) use code::compile;
 pub(super) use feeder::Outlet;
@@ -226,17 +228,24 @@ impl Job {
     fn sink(&self) -> Result<RateLimitedSink, CommandError> {
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &self.tenant.spec().sinks {
-            let opened = sink.open(true, &self.stop, self.warnings())?;
+            let opened = sink.open(true, &self.stop, self.warnings(), shipping::shippers())?;
             sinks.push(match &sink.kind {
-                SinkKind::File(options) if share_a_file_system(&options.path, &self.policy.audit.path) => {
-                    let (reserve, dropped) = (self.policy.audit_limits.reserve, self.record.dropped.clone());
-                    Box::new(SpaceReservingSink::new(opened, &options.path, reserve, dropped, self.warnings()))
-                }
+                SinkKind::File(options) => self.reserving(opened, &options.path),
+                SinkKind::Nats(options) => self.reserving(opened, &options.spool.path.join("lock")),
                 _ => opened,
             });
         }
         let output = self.tenant.limits.output;
         Ok(RateLimitedSink::new(Box::new(Several::new(sinks)), output, self.record.dropped.clone()))
+    }
+
+    /// Returns a sink that writes this file, and leaves room for the audit where that is on the same file system.
+    fn reserving(&self, sink: Box<dyn Sink>, path: &Path) -> Box<dyn Sink> {
+        if !share_a_file_system(path, &self.policy.audit.path) {
+            return sink;
+        }
+        let (reserve, dropped) = (self.policy.audit_limits.reserve, self.record.dropped.clone());
+        Box::new(SpaceReservingSink::new(sink, path, reserve, dropped, self.warnings()))
     }
 
     /// Returns what performs the actions of the tenant.
