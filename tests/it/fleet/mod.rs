@@ -4,7 +4,9 @@
 
 mod acting;
 mod asking;
+mod events;
 mod simulating;
+mod stream;
 
 use std::{
     fs,
