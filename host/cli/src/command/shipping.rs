@@ -143,7 +143,10 @@ mod nats {
                 }
             };
             let mut batches = Spooled { id: self.id.clone(), outgoing };
-            runtime.block_on(self.deliver(&mut batches, warnings));
+            // The log is that of plugins; what the client of NATS has to say is in warnings.
+            tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
+                runtime.block_on(self.deliver(&mut batches, warnings));
+            });
             // A name that is being looked up is not waited for.
             runtime.shutdown_background();
         }
