@@ -39,6 +39,8 @@ struct Shipping<'a, B> {
     pause: Option<Instant>,
     /// When something was last sent or acknowledged.
     moved: Instant,
+    /// True if this connection was asked to end, which it does when what it holds has left it.
+    given_up: bool,
     /// What was said last, so that it is said once.
     told: String,
 }
@@ -70,7 +72,7 @@ impl<B: Batches> Shipping<'_, B> {
         let Some(sent) = self.sent.iter_mut().find(|sent| sent.number == token.number) else { return Ok(()) };
         sent.stored = true;
         self.moved = Instant::now();
-        self.refusals = 0;
+        (self.refusals, self.given_up) = (0, false);
         let mut last = None;
         while self.sent.front().is_some_and(|sent| sent.stored) {
             last = self.sent.pop_front();
@@ -132,13 +134,14 @@ pub async fn ship<S: Stream, B: Batches>(
         refusals: 0,
         pause: None,
         moved: now,
+        given_up: false,
         told: String::new(),
     };
     loop {
         let current = *link.borrow_and_update();
         if current.count != shipping.link.count {
             shipping.rewind();
-            shipping.prepared = false;
+            (shipping.prepared, shipping.given_up) = (false, false);
         }
         shipping.link = current;
         shipping.pause = shipping.pause.filter(|&pause| pause > Instant::now());
@@ -147,7 +150,8 @@ pub async fn ship<S: Stream, B: Batches>(
             shipping.fill(stream).await?;
         }
         let wants = sends && shipping.pause.is_none() && shipping.sent.len() < MAX_UNACKNOWLEDGED;
-        let silent = (current.up && !shipping.sent.is_empty()).then(|| shipping.moved + SILENCE);
+        let waits = current.up && !shipping.sent.is_empty() && !shipping.given_up;
+        let silent = waits.then(|| shipping.moved + SILENCE);
         let wake = shipping.pause.into_iter().chain(silent).min();
         tokio::select! {
             more = poll_fn(|context| shipping.batches.poll_more(context, wants)) => if !more {
@@ -171,7 +175,7 @@ pub async fn ship<S: Stream, B: Batches>(
                         "nothing was acknowledged within {}; connecting again, and keeping what is written in its spool.",
                         show_time(SILENCE)
                     ));
-                    shipping.moved = Instant::now();
+                    shipping.given_up = true;
                     stream.reconnect().await;
                 }
             },

@@ -45,7 +45,8 @@ fn batches_come_back_in_their_order_and_once_acknowledged_never_again() {
     let mut spool = Spool::open(&path, MIN_LIMIT).unwrap();
     assert_eq!((all(&mut spool), spool.waiting()), (read[70..].to_vec(), 30));
     spool.acknowledge(u64::MAX).unwrap();
-    assert_eq!((spool.length(), spool.waiting(), spool.segments.len()), (0, 0, 1));
+    assert_eq!((spool.waiting(), spool.segments.len()), (0, 1));
+    assert!(spool.length() <= MIN_LIMIT / SEGMENTS / WORTH_REMOVING, "{}", spool.length());
     // Numbers go on, also where nothing is left.
     drop(spool);
     let mut spool = Spool::open(&path, MIN_LIMIT).unwrap();
