@@ -20,7 +20,7 @@ use std::{
 
 use super::{Sink, SinkError, first_line, outbox::WhenFull, whole_lines};
 use crate::spool::{self, MAX_BATCH};
-use flowgate_base::{Warnings, text::path_text, units::show_size};
+use flowgate_base::{Warnings, text::path_text};
 use flowgate_netlink::Stop;
 
 pub use outgoing::{Change, Content, Outgoing, Parcel};
@@ -232,9 +232,8 @@ impl Sink for Spooled {
             if waiting > 0 {
                 inner.spool.synchronize().map_err(|error| self.failed(error))?;
                 self.warnings.line(&format!(
-                    "NOTICE: sink {}: {waiting} batches ({}) wait in {}, and are delivered when it is used again.",
+                    "NOTICE: sink {}: {waiting} batches wait in {}, and are delivered when it is used again.",
                     self.name,
-                    show_size(inner.spool.length()),
                     path_text(&shared.path)
                 ));
             }
