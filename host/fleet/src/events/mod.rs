@@ -1,8 +1,8 @@
 //! Events: batches of lines that are delivered into a stream, each once, in their order.
 //!
-//! Batches come from a spool on disk ([`Batches`]) and leave it when the stream has stored them. After a connection broke,
-//! or a restart, those that were on their way are sent again with the ids that they had, by which the stream knows them.
-//! [`ship`] does that on any [`Stream`]; [`NatsStream`] is the real one.
+//! Batches come from a spool on disk ([`Batches`]) and leave it when the stream has stored them. After a connection
+//! broke, or a restart, those that were on their way are sent again with the ids that they had, by which the stream
+//! knows them. [`ship`] does that on any [`Stream`]; [`NatsStream`] is the real one.
 
 mod nats;
 mod ship;

@@ -111,7 +111,8 @@ impl<B: Batches> Shipping<'_, B> {
     }
 }
 
-/// Delivers batches into a stream until there are no more. `name` is that of the sink in messages, `warnings` gets them.
+/// Delivers batches into a stream until there are no more. `name` is that of the sink in messages, `warnings` gets
+/// them.
 ///
 /// # Errors
 /// Why batches cannot be read or removed, or that the connection was closed for good.
@@ -172,7 +173,7 @@ pub async fn ship<S: Stream, B: Batches>(
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                 if silent.is_some_and(|silent| silent <= Instant::now()) {
                     shipping.tell(format!(
-                        "nothing was acknowledged within {}; connecting again, and keeping what is written in its spool.",
+                        "nothing was acknowledged within {}; connecting again; what is written is in its spool.",
                         show_time(SILENCE)
                     ));
                     shipping.given_up = true;
@@ -181,7 +182,7 @@ pub async fn ship<S: Stream, B: Batches>(
             },
         }
         if current.up && !link.borrow().up {
-            shipping.tell("the connection broke; connecting again, and keeping what is written in its spool.".into());
+            shipping.tell("the connection broke; connecting again; what is written is in its spool.".into());
         }
     }
 }

@@ -142,7 +142,8 @@ impl Spool {
         Ok(self.take(found))
     }
 
-    /// Reads from the first record on that has not been acknowledged: after a connection broke, with what was on its way.
+    /// Reads from the first record on that has not been acknowledged: after a connection broke, with what was on its
+    /// way.
     pub fn rewind(&mut self) {
         self.reading.begin_at(self.acknowledged + 1);
     }

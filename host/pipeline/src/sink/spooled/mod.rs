@@ -1,11 +1,11 @@
 //! A sink that is a [`spool`](crate::spool), and a thread that delivers what is in it over a network.
 //!
 //! Lines are gathered to batches, by size and time. Each goes to disk, from where a [`Shipper`] takes it; it is removed
-//! when the other end has acknowledged it. The writer waits for no network and for no disk but the kernel's copy: a peer
-//! that is slow, frozen or gone costs disk space up to a limit, then whole batches, which are told as gaps.
+//! when the other end has acknowledged it. The writer waits for no network and for no disk but the kernel's copy: a
+//! peer that is slow, frozen or gone costs disk space up to a limit, then whole batches, which are told as gaps.
 //!
-//! * `shared` is what the writers, and the two threads of a spool, have in common; a thread of its own ends batches when
-//!   their time has come, and has them synchronized.
+//! * `shared` is what the writers, and the two threads of a spool, have in common; a thread of its own ends batches
+//!   when their time has come, and has them synchronized.
 //! * [`Outgoing`] is the shipper's view.
 
 mod outgoing;
