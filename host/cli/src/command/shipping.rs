@@ -75,7 +75,7 @@ mod nats {
         let servers: Result<Vec<_>, String> = options.servers.iter().map(|server| server.parse()).collect();
         let mut servers = servers?;
         if servers.is_empty() {
-            servers.extend(agent.as_ref().map(|file| file.server.clone()));
+            servers.extend(agent.iter().flat_map(|file| file.server.all()).cloned());
         }
         let of_agent = agent.as_ref();
         let ca = options.ca.clone().or_else(|| of_agent.map(|file| file.ca.clone())).filter(|_| options.tls);

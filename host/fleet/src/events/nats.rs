@@ -35,6 +35,10 @@ const HEADERS: usize = 512;
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_BYTES: u64 = 256 << 20;
 const KNOWN: Duration = Duration::from_secs(600);
+/// Copies of a stream in a cluster, so that one server can fail.
+const COPIES: u32 = 3;
+/// What a server that is no cluster says to more than one copy.
+const NO_CLUSTER: &str = "non-clustered";
 
 /// A stream, and how to connect to it.
 #[derive(Debug)]
@@ -221,17 +225,23 @@ impl Stream for NatsStream {
 
     async fn prepare(&self) -> Result<(), String> {
         let (Some(stream), true) = (&self.stream, self.create) else { return Ok(()) };
-        let configuration = configuration(stream, &self.subject);
-        let request = async_nats::Request::new().payload(configuration.into()).timeout(Some(REQUEST));
-        let answer = self.client.send_request(format!("$JS.API.STREAM.CREATE.{stream}"), request).await;
         let wrong = |reason: &str| format!("the stream {} cannot be created: {}", clean(stream), clean(reason));
-        let answer = answer.map_err(|error| wrong(&reasons(&error)))?;
-        created(&answer.payload).map_err(|reason| wrong(&reason))
+        let create = async |copies| {
+            let configuration = configuration(stream, &self.subject, copies);
+            let request = async_nats::Request::new().payload(configuration.into()).timeout(Some(REQUEST));
+            let answer = self.client.send_request(format!("$JS.API.STREAM.CREATE.{stream}"), request).await;
+            created(&answer.map_err(|error| reasons(&error))?.payload)
+        };
+        let made = match create(COPIES).await {
+            Err(reason) if reason.contains(NO_CLUSTER) => create(1).await,
+            other => other,
+        };
+        made.map_err(|reason| wrong(&reason))
     }
 }
 
 /// Returns the settings of a stream that takes these subjects, as JetStream reads them.
-fn configuration(stream: &str, subjects: &str) -> String {
+fn configuration(stream: &str, subjects: &str, copies: u32) -> String {
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let configuration = serde_json::json!({
         "name": stream,
@@ -242,7 +252,7 @@ fn configuration(stream: &str, subjects: &str) -> String {
         "max_age": nanoseconds(MAX_AGE),
         "max_bytes": MAX_BYTES,
         "duplicate_window": nanoseconds(KNOWN),
-        "num_replicas": 1,
+        "num_replicas": copies,
     });
     configuration.to_string()
 }
@@ -267,8 +277,14 @@ fn created(answer: &[u8]) -> Result<(), String> {
 /// # Errors
 /// [`BusError`]
 pub async fn create<B: Bus>(bus: &B) -> Result<(), BusError> {
-    let configuration = configuration(names::EVENTS, names::ALL_EVENTS);
-    let subject = format!("$JS.API.STREAM.CREATE.{}", names::EVENTS);
-    let answer = bus.request(subject, configuration.into_bytes(), REQUEST).await?;
-    created(&answer).map_err(|reason| BusError::Store(clean(&reason)))
+    let create = async |copies| {
+        let configuration = configuration(names::EVENTS, names::ALL_EVENTS, copies);
+        let subject = format!("$JS.API.STREAM.CREATE.{}", names::EVENTS);
+        created(&bus.request(subject, configuration.into_bytes(), REQUEST).await?)
+            .map_err(|reason| BusError::Store(clean(&reason)))
+    };
+    match create(COPIES).await {
+        Err(BusError::Store(text)) if text.contains(NO_CLUSTER) => create(1).await,
+        other => other,
+    }
 }
