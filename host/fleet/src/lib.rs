@@ -8,10 +8,14 @@
 //! The bus may read and withhold, but not forge: a [`plan`] is signed by operators' [`keys`], which each agent has in a
 //! file of its own, and done once ([`journal`]), on record ([`audit`]).
 //!
+//! What agents run comes as [`bundle`]s, which a signed [`release`] names, and a [`rollout`] brings to them in stages;
+//! each goes back by itself from what does not pass its trial.
+//!
 //! [`config`] has the files of agents and operators, [`server_config`] what `fleet init` writes for the server.
 
 pub mod agent;
 pub mod audit;
+pub mod bundle;
 pub mod bus;
 pub mod collector;
 pub mod config;
@@ -22,6 +26,9 @@ pub mod message;
 pub mod names;
 pub mod plan;
 pub mod random;
+pub mod release;
 pub mod roll_call;
+pub mod rollout;
+pub mod running;
 pub mod server_config;
 pub mod table;

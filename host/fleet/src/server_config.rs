@@ -212,16 +212,19 @@ impl Record {
              users: [\n",
         );
         for Operator { name, key, .. } in &self.operator {
-            let publish = list([
+            let mut publish = vec![
                 "fg.1.q.>".to_owned(),
                 "fg.1.cmd.>".to_owned(),
                 names::SERVER_STATE.to_owned(),
                 names::USER_INFO.to_owned(),
-                format!("$JS.API.STREAM.CREATE.KV_{registry}"),
-                format!("$JS.API.STREAM.INFO.KV_{registry}"),
-                format!("$JS.API.STREAM.PURGE.KV_{registry}"),
-                format!("$JS.API.DIRECT.GET.KV_{registry}.>"),
-            ]);
+            ];
+            for bucket in [registry, names::DESIRED, names::BUNDLES, names::ROLLOUTS] {
+                publish.extend(["CREATE", "INFO", "PURGE"].map(|what| format!("$JS.API.STREAM.{what}.KV_{bucket}")));
+                publish.push(format!("$JS.API.DIRECT.GET.KV_{bucket}.>"));
+            }
+            // The registry is written by agents, each at its own key.
+            publish.extend([names::DESIRED, names::BUNDLES, names::ROLLOUTS].map(|bucket| format!("$KV.{bucket}.>")));
+            let publish = list(publish);
             let subscribe = list([format!("{}.>", names::inbox(key.as_str())), names::BEATS.to_owned()]);
             let _ = write!(
                 text,
@@ -234,6 +237,8 @@ impl Record {
                 names::beat(key),
                 format!("$KV.{registry}.{key}"),
                 format!("$JS.API.DIRECT.GET.KV_{registry}.$KV.{registry}.{key}"),
+                format!("$JS.API.DIRECT.GET.KV_{0}.$KV.{0}.{key}", names::DESIRED),
+                format!("$JS.API.DIRECT.GET.KV_{0}.$KV.{0}.*.*", names::BUNDLES),
             ]);
             let subscribe =
                 list([names::question(key), names::command(key), format!("{}.>", names::inbox(key.as_str()))]);
@@ -281,7 +286,8 @@ impl Record {
             "# An agent of flowgate's fleet, written by `flowgate fleet enrol`. Only root may change it.\n\
              server = {}\nname = \"{}\"\nlabels = {}\nca = \"ca.pem\"\nkey = \"agent.nk\"\nstate = {}\n\n\
              # Whose signatures a plan needs before anything is done on this host, and how many of them. Without\n\
-             # signers the agent answers questions and never acts.\nsigners = {signers}\nneed = {}\n",
+             # signers the agent answers questions and never acts.\nsigners = {signers}\nneed = {}\n\n\
+             # What signed releases bring is run, and for so many seconds on trial at first.\nrun = true\ntrial = 60\n",
             written(&self.server),
             options.name,
             list(&options.labels),
