@@ -297,11 +297,14 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { drop(fs::copy(entry.path(), to).unwrap()) }
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => assert!(fs::copy(entry.path(), to).is_ok()),
+        }
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_passes_its_trial_stays_and_what_does_not_goes_back() {
     let fleet = Fleet::new(1).await;
     assert_eq!(fleet.push("h00", fleet.signed(1, "good 1").await, None).await.head.state, State::Answered);
@@ -335,14 +338,14 @@ async fn what_passes_its_trial_stays_and_what_does_not_goes_back() {
     fleet.applied("h00", 6).await;
     wait("it is back", async || fleet.runs("h00") == "good 6").await;
     assert_eq!(fleet.reported("h00").await.failed.unwrap().reason, "taken back: it was a mistake");
-    wait("all is on record", async || fleet.audited("h00").len() == 14).await;
+    wait("all is on record", async || fleet.audited("h00").len() == 15).await;
     let audited = fleet.audited("h00");
     let intents = audited.iter().filter(|(stage, _)| stage == "intent").count();
     assert_eq!(intents, 7, "{audited:#?}");
     assert!(audited.iter().any(|(_, text)| text.contains("generation 2 failed, back to generation 1: in quarantine")));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_older_generation_is_refused_and_in_the_audit() {
     let mut fleet = Fleet::new(1).await;
     let old = fleet.signed(3, "good 3").await;
@@ -366,7 +369,7 @@ async fn an_older_generation_is_refused_and_in_the_audit() {
     wait("it runs what was applied", async || fleet.runs("h00") == "good 4").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_forged_release_or_bundle_is_refused() {
     let fleet = Fleet::new(1).await;
     let good = fleet.signed(1, "good 1").await;
@@ -402,7 +405,7 @@ async fn a_forged_release_or_bundle_is_refused() {
     fleet.bus.put(names::BUNDLES, &rollout::part(&bundle.digest(), 0), bytes).await.unwrap();
     assert_eq!(fleet.push("h00", good.clone(), None).await.head.state, State::Answered);
     let waits = |running: &Running| running.waiting.as_ref().is_some_and(|why| why.contains("its digest is"));
-    let running = fleet.until("it does not take it", waits).await;
+    let running = fleet.until("h00", "it does not take it", waits).await;
     assert_eq!((running.applied, running.trial, fleet.runs("h00").as_str()), (None, None, ""));
     // When the server has the right one, the agent takes it by itself.
     rollout::upload(&fleet.bus, &bundle).await.unwrap();
@@ -410,7 +413,7 @@ async fn a_forged_release_or_bundle_is_refused() {
     assert_eq!(fleet.runs("h00"), "good 1");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_agent_that_is_killed_in_its_trial_goes_back() {
     let mut fleet = Fleet::new(1).await;
     fleet.push("h00", fleet.signed(1, "good 1").await, None).await;
@@ -420,7 +423,7 @@ async fn an_agent_that_is_killed_in_its_trial_goes_back() {
     fleet.trial = Duration::from_secs(600);
     fleet.start_from("h00", id, state.clone()).await;
     fleet.push("h00", fleet.signed(2, "good 2").await, None).await;
-    fleet.until("it is on trial", |running| running.trial.is_some()).await;
+    fleet.until("h00", "it is on trial", |running| running.trial.is_some()).await;
     wait("it runs", async || fleet.runs("h00") == "good 2").await;
     // What is on disk at this moment is what an agent finds that was killed now.
     let image = fleet.directory.path().join("image");
@@ -440,7 +443,7 @@ async fn an_agent_that_is_killed_in_its_trial_goes_back() {
     assert_eq!((running.trial, running.applied.unwrap().generation), (None, 1));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_cuts_the_agent_off_goes_back() {
     let fleet = Fleet::new(1).await;
     fleet.push("h00", fleet.signed(1, "good 1").await, None).await;
@@ -455,7 +458,7 @@ async fn what_cuts_the_agent_off_goes_back() {
     assert_eq!(fleet.reported("h00").await.failed.unwrap().generation, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_bad_bundle_stops_at_the_first_stage_and_everyone_is_back() {
     let fleet = Fleet::new(12).await;
     fleet.begin("good 1", Terms { stages: vec![100], ..fleet.terms() }).await.unwrap();
@@ -508,7 +511,7 @@ async fn a_bad_bundle_stops_at_the_first_stage_and_everyone_is_back() {
     assert_eq!(fleet.census(), BTreeMap::from([("good 1".into(), 12)]));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn what_becomes_bad_while_it_bakes_is_taken_back_from_all_stages() {
     let fleet = Fleet::new(4).await;
     let gate = Gate::with(&["gaps=4".parse().unwrap()]);
@@ -523,7 +526,7 @@ async fn what_becomes_bad_while_it_bakes_is_taken_back_from_all_stages() {
     assert_eq!(fleet.drive().await.phase, Phase::Halted);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_controller_that_is_killed_is_continued_by_another() {
     let fleet = Fleet::new(8).await;
     fleet.begin("good 1", fleet.terms()).await.unwrap();
@@ -569,7 +572,7 @@ async fn a_controller_that_is_killed_is_continued_by_another() {
     assert_eq!(fleet.census(), BTreeMap::from([("good 2".into(), 8)]));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn the_absent_are_named_and_a_paused_rollout_waits() {
     let mut fleet = Fleet::new(4).await;
     fleet.begin("good 1", Terms { stages: vec![100], within: 1500, ..fleet.terms() }).await.unwrap();
@@ -577,7 +580,11 @@ async fn the_absent_are_named_and_a_paused_rollout_waits() {
     let (sender, mut paused) = tokio::sync::mpsc::unbounded_channel();
     let bus = fleet.bus.clone();
     let controller = tokio::spawn(async move {
-        let tell = |progress: Progress| drop((progress == Progress::Paused).then(|| sender.send(())));
+        let tell = |progress: Progress| {
+            if progress == Progress::Paused {
+                let _ = sender.send(());
+            }
+        };
         rollout::drive(&bus, PACE, tell).await
     });
     tokio::time::timeout(SOON, paused.recv()).await.unwrap().unwrap();
@@ -591,7 +598,7 @@ async fn the_absent_are_named_and_a_paused_rollout_waits() {
     assert_eq!(rollout.missing[0].agent.as_str(), "h02");
     // It comes back, and does not begin with what was taken back meanwhile.
     fleet.start_from("h02", id.clone(), state.clone()).await;
-    fleet.until("it has looked", |running| running.desired.is_some()).await;
+    fleet.until("h02", "it has looked", |running| running.desired.is_some()).await;
     assert_eq!(fleet.runs("h02"), "");
 
     // Allowed to be missing, it does not hold the others up, and follows when it comes.
@@ -606,7 +613,7 @@ async fn the_absent_are_named_and_a_paused_rollout_waits() {
     assert_eq!(fleet.runs("h02"), "good 2");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn bundles_that_nobody_wants_are_removed() {
     let fleet = Fleet::new(2).await;
     fleet.begin("good 1", Terms { stages: vec![100], ..fleet.terms() }).await.unwrap();

@@ -73,7 +73,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
         let mut said = Running::default();
         let mut counted = true;
         loop {
-            let on_trial = running.borrow_and_update().trial.is_some();
+            let on_trial = running.borrow().trial.is_some();
             let at = if on_trial { next.min(Instant::now() + ping) } else { next };
             let note = async {
                 match &mut notes {

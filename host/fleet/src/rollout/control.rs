@@ -222,8 +222,9 @@ async fn put<B: Bus>(
     taken_back: Option<String>,
 ) -> Result<(), RolloutError> {
     let value = &message::write(&Desired { signed: rollout.signed.clone(), taken_back });
-    let put = futures_util::stream::iter(targets)
-        .map(|target| async move { bus.put(names::DESIRED, target.id.as_str(), value.clone()).await });
+    let keys: Vec<String> = targets.iter().map(|target| target.id.to_string()).collect();
+    let put =
+        futures_util::stream::iter(keys).map(|key| async move { bus.put(names::DESIRED, &key, value.clone()).await });
     Ok(put.buffer_unordered(AT_A_TIME).try_collect::<()>().await?)
 }
 

@@ -31,8 +31,9 @@ pub fn part(digest: &Digest, number: usize) -> String {
 /// [`BusError`]
 pub async fn upload<B: Bus>(bus: &B, bundle: &Bundle) -> Result<(), BusError> {
     let digest = &bundle.digest();
-    let parts = bundle.bytes().chunks(PART).enumerate();
-    let sent = futures_util::stream::iter(parts).map(|(number, content)| async move {
+    let count = bundle.bytes().len().div_ceil(PART);
+    let sent = futures_util::stream::iter(0..count).map(|number| async move {
+        let content = bundle.bytes().chunks(PART).nth(number).unwrap_or_default();
         let key = part(digest, number);
         match bus.get(names::BUNDLES, &key).await? {
             Some(found) if found == content => Ok::<(), BusError>(()),
