@@ -465,7 +465,7 @@ async fn a_bad_bundle_stops_at_the_first_stage_and_everyone_is_back() {
     let rollout = fleet.drive().await;
     assert_eq!((rollout.phase, fleet.census()), (Phase::Done, BTreeMap::from([("good 1".into(), 12)])));
 
-    for bad in ["quarantines", "ends", "fails", "cuts"] {
+    for (generation, bad) in (2..).zip(["quarantines", "ends", "fails", "cuts"]) {
         fleet.begin(bad, fleet.terms()).await.unwrap();
         let mut stages = Vec::new();
         let progress = |progress: Progress| {
@@ -477,7 +477,8 @@ async fn a_bad_bundle_stops_at_the_first_stage_and_everyone_is_back() {
         let rescue = async {
             loop {
                 for host in fleet.hosts.values() {
-                    if host.keeper.running().borrow().trial.is_none() {
+                    let running = host.keeper.running().borrow().clone();
+                    if running.failed.is_some_and(|failed| failed.generation == generation) {
                         host.bus.cut(false);
                     }
                 }
@@ -494,7 +495,7 @@ async fn a_bad_bundle_stops_at_the_first_stage_and_everyone_is_back() {
         assert_eq!(driven.problems[0].agent, driven.agents[0].name, "{bad}");
         wait("everyone is back", async || fleet.census() == BTreeMap::from([("good 1".into(), 12)])).await;
         let touched = fleet.hosts.values().filter(|host| {
-            let generation = driven.release().unwrap().generation;
+            assert_eq!(driven.release().unwrap().generation, generation);
             host.keeper.running().borrow().desired.as_ref().is_some_and(|desired| desired.generation == generation)
         });
         assert_eq!(touched.count(), 1, "{bad}");
@@ -542,10 +543,10 @@ async fn a_controller_that_is_killed_is_continued_by_another() {
         let bus = fleet.bus.clone();
         let controller = tokio::spawn(async move {
             let tell = |progress: Progress| {
-                if let Progress::Entered(rollout) = progress {
-                    if !std::mem::take(&mut first) || rollout.phase.is_over() {
-                        let _ = sender.send((rollout.phase, rollout.stage));
-                    }
+                if let Progress::Entered(rollout) = progress
+                    && (!std::mem::take(&mut first) || rollout.phase.is_over())
+                {
+                    let _ = sender.send((rollout.phase, rollout.stage));
                 }
             };
             rollout::drive(&bus, PACE, tell).await

@@ -4,6 +4,7 @@
 
 mod acting;
 mod asking;
+mod rollout;
 mod simulating;
 
 use std::{

@@ -128,6 +128,8 @@ impl<B: Bus, T: Table> Inner<B, T> {
         let began = std::time::Instant::now();
         let value = match self.bus.get(names::DESIRED, self.identity.id.as_str()).await {
             Ok(value) => value,
+            // Nobody has rolled anything out yet: the server says that there is no bucket.
+            Err(BusError::Nobody) => None,
             Err(error) => return Answer::without(State::Failed, error.to_string()),
         };
         following.keeper.reached(began);

@@ -263,6 +263,40 @@ async fn standings<B: Bus>(bus: &B, rollout: &Rollout, pace: Pace) -> Result<Vec
     Ok(targets.iter().enumerate().map(standing).collect())
 }
 
+/// How an agent does with the release, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    /// The agent.
+    pub agent: AgentName,
+    /// The number of its stage, from 0.
+    pub stage: usize,
+    /// `good`, `pending`, `absent`, `bad`, or `later`.
+    pub state: &'static str,
+    /// Why, unless it is good or comes later.
+    pub reason: Option<String>,
+}
+
+/// Returns how each agent does with the release of a rollout.
+///
+/// # Errors
+/// [`RolloutError`]
+pub async fn review<B: Bus>(bus: &B, rollout: &Rollout, pace: Pace) -> Result<Vec<Review>, RolloutError> {
+    let standings = standings(bus, rollout, pace).await?;
+    let mut reviews = Vec::with_capacity(rollout.agents.len());
+    for (index, target) in rollout.agents.iter().enumerate() {
+        let stage = (0..rollout.terms.stages.len()).find(|&stage| index < rollout.end_of(stage)).unwrap_or_default();
+        let (state, reason) = match standings.get(index).map(|(_, standing)| standing.clone()) {
+            None => ("later", None),
+            Some(Standing::Good) => ("good", None),
+            Some(Standing::Pending(reason)) => ("pending", Some(reason)),
+            Some(Standing::Absent(reason)) => ("absent", Some(reason)),
+            Some(Standing::Bad(reason)) => ("bad", Some(reason)),
+        };
+        reviews.push(Review { agent: target.name.clone(), stage, state, reason });
+    }
+    Ok(reviews)
+}
+
 /// Judges what an agent reports.
 fn judge(rollout: &Rollout, generation: u64, running: &Running) -> Standing {
     let is = |version: &Option<Version>| version.as_ref().map(|version| version.generation);
@@ -283,6 +317,9 @@ fn judge(rollout: &Rollout, generation: u64, running: &Running) -> Standing {
         None => match running.health.state {
             crate::running::ServiceState::Ended => {
                 Standing::Bad(running.health.reason.clone().unwrap_or_else(|| "it has ended".into()))
+            }
+            crate::running::ServiceState::Starting => {
+                Standing::Pending(running.health.reason.clone().unwrap_or_else(|| "it is not ready".into()))
             }
             _ => Standing::Good,
         },

@@ -15,7 +15,7 @@ use flowgate_base::text::clean;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use control::{Pace, Progress, drive};
+pub use control::{Pace, Progress, Review, drive, review};
 pub use gate::{Gate, GateError, Limit, Measure};
 pub use store::{PART, part, prune, upload};
 
