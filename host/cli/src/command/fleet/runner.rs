@@ -96,7 +96,9 @@ impl Runner for Processes {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         // A signal of the terminal is for the agent, which ends this one.
         command.process_group(0);
-        OWN.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in OWN {
+            command.env_remove(name);
+        }
         if std::env::var_os("CACHE_DIRECTORY").is_none() {
             command.env("CACHE_DIRECTORY", &self.cache);
         }
