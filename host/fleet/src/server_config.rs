@@ -594,6 +594,11 @@ mod tests {
         assert!(site.contains(&format!("\"$JS.hub.API.$KV.FG_AGENTS.{id}\"")), "{site}");
         assert!(!site.contains("jetstream") && !site.contains("imports") && site.contains("\"$KV.>\": "), "{site}");
         assert_eq!(site.matches("nkey: ").count(), users.matches("nkey: ").count());
+        let agent = users.split("# agent web").nth(1).unwrap();
+        for bucket in [names::DESIRED, names::BUNDLES, names::ROLLOUTS] {
+            assert!(users.contains(&format!("\"$KV.{bucket}.>\"")), "operators write it");
+            assert!(!agent.contains(&format!("\"$KV.{bucket}")), "{agent}");
+        }
         use std::os::unix::fs::PermissionsExt as _;
         for secret in ["ca.key", "server/tls/server.key", "operators/bob/sign.nk", "agents/web/agent.nk"] {
             let mode = std::fs::metadata(fleet.join(secret)).unwrap().permissions().mode() & 0o777;

@@ -32,6 +32,60 @@ impl From<Failure> for OnFailure {
     }
 }
 
+/// Arguments of `start`. The comments are their help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct StartArgs {
+    /// Who starts it
+    #[command(flatten)]
+    pub operator: OperatorArgs,
+    /// The file that is run and the files and folders that it names; or one folder
+    #[arg(value_hint = clap::ValueHint::AnyPath, required_unless_present_any = ["nothing", "signed"])]
+    pub files: Vec<PathBuf>,
+    /// The name of the file that is run, if it is another one
+    #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
+    pub entry: Option<String>,
+    /// Agents run nothing any more
+    #[arg(long, conflicts_with_all = ["files", "signed", "entry"])]
+    pub nothing: bool,
+    /// Only agents with all of these labels: role=web,site=fra
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', conflicts_with = "signed", value_hint = clap::ValueHint::Other)]
+    pub on: Vec<Label>,
+    /// Only this agent, by name or id; may be repeated
+    #[arg(long = "agent", value_name = "NAME", conflicts_with = "signed", value_hint = clap::ValueHint::Other)]
+    pub agents: Vec<String>,
+    /// The stages, as percents of these agents
+    #[arg(long, value_name = "PERCENTS", default_value = "5,25,100", value_parser = stages, value_hint = clap::ValueHint::Other)]
+    pub stages: Stages,
+    /// How long the agents of a stage are watched
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
+    pub bake: Duration,
+    /// How long they may take to begin, their trial included
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
+    pub within: Duration,
+    /// What an agent may report at most, since the release began there: quarantined, restarts, failures, gaps, lost,
+    /// refused or cpu (ms), as NAME=NUMBER or NAME=any; without it quarantined=0 and restarts=0; may be repeated
+    #[arg(long, value_name = "NAME=NUMBER", value_delimiter = ',', value_hint = clap::ValueHint::Other)]
+    pub gate: Vec<Limit>,
+    /// What is done when a stage does not go well
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    pub on_failure: Failure,
+    /// Go on although this many agents are absent
+    #[arg(long, value_name = "N", default_value_t = 0, value_hint = clap::ValueHint::Other)]
+    pub allow_missing: usize,
+    /// Until when agents begin with it, 30 days at most
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
+    pub expires: Duration,
+    /// Write what is to be signed to this file, and start nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["signed", "detach"], value_hint = clap::ValueHint::FilePath)]
+    pub release: Option<PathBuf>,
+    /// Start the release in this file, which has the signatures that agents need
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub signed: Option<PathBuf>,
+    /// Leave it to `flowgate fleet rollout resume`
+    #[arg(long)]
+    pub detach: bool,
+}
+
 /// A subcommand of `fleet rollout`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub enum RolloutCommand {
@@ -53,57 +107,7 @@ pub enum RolloutCommand {
         flowgate fleet rollout start policy/ --release web.json && flowgate fleet sign web.json && \
         flowgate fleet rollout start --signed web.json"
     )]
-    Start {
-        /// Who starts it
-        #[command(flatten)]
-        operator: OperatorArgs,
-        /// The file that is run and the files and folders that it names; or one folder
-        #[arg(value_hint = clap::ValueHint::AnyPath, required_unless_present_any = ["nothing", "signed"])]
-        files: Vec<PathBuf>,
-        /// The name of the file that is run, if it is another one
-        #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
-        entry: Option<String>,
-        /// Agents run nothing any more
-        #[arg(long, conflicts_with_all = ["files", "signed", "entry"])]
-        nothing: bool,
-        /// Only agents with all of these labels: role=web,site=fra
-        #[arg(long, value_name = "LABELS", value_delimiter = ',', conflicts_with = "signed", value_hint = clap::ValueHint::Other)]
-        on: Vec<Label>,
-        /// Only this agent, by name or id; may be repeated
-        #[arg(long = "agent", value_name = "NAME", conflicts_with = "signed", value_hint = clap::ValueHint::Other)]
-        agents: Vec<String>,
-        /// The stages, as percents of these agents
-        #[arg(long, value_name = "PERCENTS", default_value = "5,25,100", value_parser = stages, value_hint = clap::ValueHint::Other)]
-        stages: Stages,
-        /// How long the agents of a stage are watched
-        #[arg(long, value_name = "TIME", default_value = "10m", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
-        bake: Duration,
-        /// How long they may take to begin, their trial included
-        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
-        within: Duration,
-        /// What an agent may report at most, since the release began there: quarantined, restarts, failures, gaps, lost,
-        /// refused or cpu (ms), as NAME=NUMBER or NAME=any; without it quarantined=0 and restarts=0; may be repeated
-        #[arg(long, value_name = "NAME=NUMBER", value_delimiter = ',', value_hint = clap::ValueHint::Other)]
-        gate: Vec<Limit>,
-        /// What is done when a stage does not go well
-        #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
-        on_failure: Failure,
-        /// Go on although this many agents are absent
-        #[arg(long, value_name = "N", default_value_t = 0, value_hint = clap::ValueHint::Other)]
-        allow_missing: usize,
-        /// Until when agents begin with it, 30 days at most
-        #[arg(long, value_name = "TIME", default_value = "7d", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
-        expires: Duration,
-        /// Write what is to be signed to this file, and start nothing
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["signed", "detach"], value_hint = clap::ValueHint::FilePath)]
-        release: Option<PathBuf>,
-        /// Start the release in this file, which has the signatures that agents need
-        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-        signed: Option<PathBuf>,
-        /// Leave it to `flowgate fleet rollout resume`
-        #[arg(long)]
-        detach: bool,
-    },
+    Start(Box<StartArgs>),
     /// Show how far the rollout is, and how each agent does
     #[command(after_help = "Example:\n  flowgate fleet rollout status -o json")]
     Status {

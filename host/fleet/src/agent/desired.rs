@@ -4,7 +4,10 @@
 //! minutes.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,7 +31,7 @@ use crate::{
 };
 
 /// How often an agent tries to fetch a bundle before it waits for its next look.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 30;
 /// The longest random pause before a bundle is fetched, so that not all fetch at the same time.
 const SPREAD: Duration = Duration::from_millis(500);
 
@@ -38,13 +41,13 @@ pub(super) struct Following {
     pub keeper: Keeper,
     /// Held by a look, so that there is one at a time: the digest of what was refused last, which is recorded once.
     looking: tokio::sync::Mutex<Option<Digest>>,
-    /// Held while a bundle is fetched.
-    fetching: tokio::sync::Mutex<()>,
+    /// The generation whose bundle is being fetched; 0 if none is.
+    fetching: AtomicU64,
 }
 
 impl Following {
     pub(super) fn new(keeper: Keeper) -> Self {
-        Following { keeper, looking: tokio::sync::Mutex::default(), fetching: tokio::sync::Mutex::default() }
+        Following { keeper, looking: tokio::sync::Mutex::default(), fetching: AtomicU64::new(0) }
     }
 }
 
@@ -208,19 +211,33 @@ impl<B: Bus, T: Table> Inner<B, T> {
     /// Fetches the bundle of a release, and has it run.
     async fn begin(self: Arc<Self>, release: Release, signers: Vec<String>) {
         let Some(following) = &self.following else { return };
-        // Another look finds the same release while this one is being fetched.
-        let Ok(_fetching) = following.fetching.try_lock() else { return };
-        let keeper = &following.keeper;
+        // Another look finds the same release while this one is being fetched, or an older one.
+        if following.fetching.fetch_max(release.generation, Ordering::SeqCst) >= release.generation {
+            return;
+        }
+        self.clone().fetch_and_run(&following.keeper, &release, signers).await;
+        // The next look may try again, unless it is a newer one that is being fetched now.
+        let _ = following.fetching.compare_exchange(release.generation, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    async fn fetch_and_run(self: Arc<Self>, keeper: &Keeper, release: &Release, signers: Vec<String>) {
+        let newer = || {
+            let fetching = self.following.as_ref().map(|following| following.fetching.load(Ordering::SeqCst));
+            fetching.is_some_and(|fetching| fetching > release.generation)
+        };
         if let Some(bundle) = &release.bundle {
             let mut attempt = 0;
             while let Err(error) = self.fetch(keeper, bundle).await {
                 attempt += 1;
                 keeper.wait(release.clone(), error.to_string());
-                if attempt >= ATTEMPTS {
+                if attempt >= ATTEMPTS || newer() {
                     return;
                 }
                 tokio::time::sleep(random::jitter(AGAIN)).await;
             }
+        }
+        if newer() {
+            return;
         }
         let what = release.bundle.as_ref().map_or_else(|| "nothing".to_owned(), |bundle| bundle.digest.to_string());
         let text = format!("run generation {}: {what}", release.generation);
@@ -230,9 +247,9 @@ impl<B: Bus, T: Table> Inner<B, T> {
             records.0.audit.append("intent", &id, &text, signers)
         });
         match recorded.await {
-            Ok(Ok(())) => keeper.run(release),
-            Ok(Err(error)) => keeper.wait(release, error.to_string()),
-            Err(_) => keeper.wait(release, "it could not be recorded".into()),
+            Ok(Ok(())) => keeper.run(release.clone()),
+            Ok(Err(error)) => keeper.wait(release.clone(), error.to_string()),
+            Err(_) => keeper.wait(release.clone(), "it could not be recorded".into()),
         }
     }
 

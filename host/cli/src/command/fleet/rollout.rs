@@ -14,7 +14,7 @@ use crate::{
     args::{
         Report,
         fleet_command::OperatorArgs,
-        rollout_command::{Failure, RolloutCommand},
+        rollout_command::{Failure, RolloutCommand, StartArgs},
     },
     command::{
         context::Context,
@@ -44,7 +44,7 @@ const MAX_FILE: usize = 64 << 10;
 /// Runs a subcommand.
 pub(super) fn run(context: &mut Context<'_>, command: &RolloutCommand) -> Result<Exit, CommandError> {
     match command {
-        RolloutCommand::Start { .. } => start(context, command),
+        RolloutCommand::Start(args) => start(context, args),
         RolloutCommand::Status { operator } => status(context, operator),
         RolloutCommand::Pause { operator } => {
             let session = open(operator)?;
@@ -115,28 +115,8 @@ pub(super) fn show(
 }
 
 /// Starts a rollout, or writes what is to be signed.
-fn start(context: &mut Context<'_>, command: &RolloutCommand) -> Result<Exit, CommandError> {
-    let RolloutCommand::Start {
-        operator,
-        files,
-        entry,
-        nothing: _,
-        on,
-        agents,
-        stages,
-        bake,
-        within,
-        gate,
-        on_failure,
-        allow_missing,
-        expires,
-        release,
-        signed,
-        detach,
-    } = command
-    else {
-        return Ok(Exit::Success);
-    };
+fn start(context: &mut Context<'_>, args: &StartArgs) -> Result<Exit, CommandError> {
+    let StartArgs { operator, files, entry, on, agents, release, signed, .. } = args;
     // What is wrong with the files is said before anything is asked.
     let bundle = match files.as_slice() {
         [] => None,
@@ -168,7 +148,7 @@ fn start(context: &mut Context<'_>, command: &RolloutCommand) -> Result<Exit, Co
             let generation = session.runtime.block_on(rollout::next_generation(&session.bus, &members));
             let generation = generation.map_err(FleetError::from)?;
             let audience = Audience { labels: on.clone(), agents: named.into_iter().collect() };
-            let new = Release::new(generation, reference, audience, expires.as_secs());
+            let new = Release::new(generation, reference, audience, args.expires.as_secs());
             let mut signed = new.unsigned().map_err(RolloutError::Release).map_err(FleetError::from)?;
             if release.is_none() {
                 signed.sign(&signing_key(&session.file, &session.path)?);
@@ -189,16 +169,16 @@ fn start(context: &mut Context<'_>, command: &RolloutCommand) -> Result<Exit, Co
     }
     let milliseconds = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let terms = Terms {
-        stages: stages.0.clone(),
-        bake: milliseconds(bake),
-        within: milliseconds(within),
-        gate: Gate::with(gate),
-        on_failure: Failure::into(*on_failure),
-        allow_missing: *allow_missing,
+        stages: args.stages.0.clone(),
+        bake: milliseconds(&args.bake),
+        within: milliseconds(&args.within),
+        gate: Gate::with(&args.gate),
+        on_failure: Failure::into(args.on_failure),
+        allow_missing: args.allow_missing,
     };
     let rollout = Rollout::new(signed, session.file.name.clone(), terms, &members).map_err(FleetError::from)?;
     session.runtime.block_on(rollout.begin(&session.bus)).map_err(FleetError::from)?;
-    if *detach {
+    if args.detach {
         write_lines(context.sink, &shown(&wanted, session.json))?;
         report::line("The rollout is in place. Next: flowgate fleet rollout resume");
         return Ok(Exit::Success);
