@@ -62,8 +62,8 @@ fn a_good_plugin_stays_and_one_that_traps_comes_back() {
         let digest = objects(&fleet.ask(&format!("bundle {good} -o json")).text())[0]["digest"].clone();
         assert_eq!(report["applied"]["digest"], digest);
 
-        // Every call traps; after two failures the plugin is in quarantine.
-        let bad = policy(fleet, "bad", "hostile", "do = \"trap\"", "limits = { restarts = 2 }");
+        // Every call traps; after the first failure the plugin is in quarantine.
+        let bad = policy(fleet, "bad", "hostile", "do = \"trap\"", "limits = { restarts = 1 }");
         let outcome = fleet.ask(&format!("rollout start {bad} {start} -o json"));
         assert_eq!(outcome.status, 1, "{}{}", outcome.text(), outcome.errors());
         let lines = objects(&outcome.text());
