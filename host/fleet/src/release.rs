@@ -308,18 +308,21 @@ mod tests {
         assert_eq!(check(&signed, &[]), Err(ReleaseError::Signatures { valid: 1, need: 2 }));
         signed.sign(&other);
         assert_eq!(check(&signed, &[]), Err(ReleaseError::Others));
-        assert_eq!(check(&signed, &[web.clone()]).unwrap().generation, 3);
+        assert_eq!(check(&signed, std::slice::from_ref(&web)).unwrap().generation, 3);
         // A signature of a plan with the same text is none.
         let mut plan = SignedPlan { plan: signed.release.clone(), signatures: Vec::new() };
         plan.sign(&key);
         plan.sign(&other);
         let moved = SignedRelease { release: signed.release.clone(), signatures: plan.signatures };
-        assert_eq!(check(&moved, &[web.clone()]), Err(ReleaseError::Signatures { valid: 0, need: 2 }));
+        assert_eq!(check(&moved, std::slice::from_ref(&web)), Err(ReleaseError::Signatures { valid: 0, need: 2 }));
         for at in 0..signed.release.len() {
             let mut bytes = signed.release.clone().into_bytes();
             bytes[at] ^= 1;
             let forged = SignedRelease { release: String::from_utf8(bytes).unwrap(), ..signed.clone() };
-            assert!(matches!(check(&forged, &[web.clone()]), Err(ReleaseError::Signatures { valid: 0, .. })), "{at}");
+            assert!(
+                matches!(check(&forged, std::slice::from_ref(&web)), Err(ReleaseError::Signatures { valid: 0, .. })),
+                "{at}"
+            );
         }
         let none = Keyring::new(&[], 1).unwrap();
         assert_eq!(signed.check(&none, &id, &[web]), Err(ReleaseError::NoSigners));
