@@ -27,6 +27,8 @@ pub const OPERATOR_FILE: &str = "/etc/flowgate/fleet/operator.toml";
 pub const STATE: &str = "/var/lib/flowgate/fleet";
 /// The port of NATS.
 const PORT: u16 = 4222;
+/// The longest trial of a release, in seconds.
+const MAX_TRIAL: u64 = 3600;
 /// The most servers of a fleet.
 pub const MAX_SERVERS: usize = 9;
 /// The most bytes of the file of an agent or an operator.
@@ -218,6 +220,20 @@ pub struct AgentFile {
     /// How many of them a plan needs.
     #[serde(default = "one")]
     pub need: usize,
+    /// False if nothing is run on this host that comes from elsewhere, whoever has signed it.
+    #[serde(default = "yes")]
+    pub run: bool,
+    /// How long a release is on trial, in seconds.
+    #[serde(default = "trial")]
+    pub trial: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn trial() -> u64 {
+    60
 }
 
 fn state() -> PathBuf {
@@ -262,6 +278,9 @@ impl AgentFile {
         if !file.signers.is_empty() && !(1..=file.signers.len()).contains(&file.need) {
             let (need, keys) = (file.need, file.signers.len());
             return Err(mistake(format!("`need = {need}` of {keys} keys in `signers`; it takes 1 to {keys}")));
+        }
+        if !(1..=MAX_TRIAL).contains(&file.trial) {
+            return Err(mistake(format!("`trial = {}`; it takes 1 to {MAX_TRIAL} seconds", file.trial)));
         }
         let ring = Keyring::new(&file.signers, file.need)?;
         Ok((file, ring))
@@ -370,6 +389,7 @@ mod tests {
         let signer = crate::keys::SigningKey::generate().public();
         let need = read(&format!("{good}signers = [\"{signer}\"]\nneed = 2\n")).unwrap_err();
         assert!(need.contains("`need = 2` of 1 keys"), "{need}");
+        assert!(read(&format!("{good}trial = 0\n")).unwrap_err().contains("`trial = 0`; it takes 1 to 3600"));
         assert!(read(&format!("{good}signers = [\"O\"]\n")).unwrap_err().contains("begins with O"));
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::write(&path, good).unwrap();

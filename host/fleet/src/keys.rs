@@ -10,8 +10,24 @@ use nkeys::{KeyPair, KeyPairType};
 
 use crate::{names::AgentId, random};
 
-/// What is signed begins with this, so that it is nothing else.
-const DOMAIN: &[u8] = b"flowgate fleet plan 1\n";
+/// What is signed. The text begins with its kind, so that it is nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// A plan of an action.
+    Plan,
+    /// A release of what agents run.
+    Release,
+}
+
+impl Signed {
+    fn domain(self) -> &'static [u8] {
+        match self {
+            Signed::Plan => b"flowgate fleet plan 1\n",
+            Signed::Release => b"flowgate fleet release 1\n",
+        }
+    }
+}
+
 /// The most bytes that a file with a key may have.
 const MAX_FILE: u64 = 4096;
 
@@ -155,7 +171,13 @@ impl SigningKey {
     /// Signs a plan, and returns the signature as hexadecimal digits.
     #[must_use]
     pub fn sign(&self, plan: &[u8]) -> String {
-        random::hex(&self.0.sign(&[DOMAIN, plan].concat()).unwrap_or_default())
+        self.sign_as(Signed::Plan, plan)
+    }
+
+    /// Signs a text of some kind, and returns the signature as hexadecimal digits.
+    #[must_use]
+    pub fn sign_as(&self, kind: Signed, text: &[u8]) -> String {
+        random::hex(&self.0.sign(&[kind.domain(), text].concat()).unwrap_or_default())
     }
 }
 
@@ -200,7 +222,18 @@ impl Keyring {
     /// Returns those of these keys that are known and whose signature is of this plan. A key counts once.
     #[must_use]
     pub fn valid<'a>(&self, plan: &[u8], signatures: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeSet<String> {
-        let text = [DOMAIN, plan].concat();
+        self.valid_as(Signed::Plan, plan, signatures)
+    }
+
+    /// Returns those of these keys that are known and whose signature is of this text of this kind. A key counts once.
+    #[must_use]
+    pub fn valid_as<'a>(
+        &self,
+        kind: Signed,
+        text: &[u8],
+        signatures: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> BTreeSet<String> {
+        let text = [kind.domain(), text].concat();
         let holds = |key: &str, signature: &str| {
             let pair = self.signers.contains(key).then(|| KeyPair::from_public_key(key).ok()).flatten();
             let signature = random::of_hex(signature).filter(|bytes| bytes.len() == 64);
@@ -222,6 +255,7 @@ mod tests {
         let signed: Vec<String> = keys.iter().map(|key| key.sign(b"plan")).collect();
         let pairs = |of: &[usize]| of.iter().map(|&at| (public[at].as_str(), signed[at].as_str())).collect::<Vec<_>>();
         assert_eq!(ring.valid(b"plan", pairs(&[0, 1])).len(), 2);
+        assert_eq!(ring.valid_as(Signed::Release, b"plan", pairs(&[0, 1])).len(), 0, "a plan is no release");
         assert_eq!(ring.valid(b"plan", pairs(&[0, 0, 0])).len(), 1);
         assert_eq!(ring.valid(b"plan", pairs(&[2])).len(), 0, "a key that is not known");
         assert_eq!(ring.valid(b"plbn", pairs(&[0, 1])).len(), 0, "another plan");

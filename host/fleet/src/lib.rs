@@ -9,11 +9,14 @@
 //! file of its own, and done once ([`journal`]), on record ([`audit`]).
 //!
 //! [`events`] delivers what pipelines show, batch by batch, into a stream.
+//! What agents run comes as [`bundle`]s, which a signed [`release`] names, and a [`rollout`] brings to them in stages;
+//! each goes back by itself from what does not pass its trial.
 //!
 //! [`config`] has the files of agents and operators, [`server_config`] what `fleet init` writes for the server.
 
 pub mod agent;
 pub mod audit;
+pub mod bundle;
 pub mod bus;
 pub mod collector;
 pub mod config;
@@ -25,6 +28,9 @@ pub mod message;
 pub mod names;
 pub mod plan;
 pub mod random;
+pub mod release;
 pub mod roll_call;
+pub mod rollout;
+pub mod running;
 pub mod server_config;
 pub mod table;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     names::{AgentName, Label, MAX_LABELS},
     plan::SignedPlan,
+    running::Running,
     table::{Facts, Form, Touched},
 };
 
@@ -105,6 +106,8 @@ pub enum Ask {
     Ping,
     /// What the agent says about itself.
     Status,
+    /// Whether the agent has looked at what it is to run.
+    Look,
     /// The number of flows.
     Count {
         /// The selector, as words of `flowgate -L`.
@@ -299,6 +302,9 @@ pub struct Entry {
     /// What its host says about itself.
     #[serde(default)]
     pub facts: Facts,
+    /// What it runs for the fleet, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
 }
 
 impl Entry {

@@ -9,6 +9,12 @@ use crate::keys;
 
 /// The key-value bucket with an entry for each agent that has ever connected.
 pub const REGISTRY: &str = "FG_AGENTS";
+/// The key-value bucket with what each agent is to run.
+pub const DESIRED: &str = "FG_DESIRED";
+/// The key-value bucket with the parts of bundles.
+pub const BUNDLES: &str = "FG_BUNDLES";
+/// The key-value bucket with the states of rollouts.
+pub const ROLLOUTS: &str = "FG_ROLLOUT";
 /// The subject at which the server tells about its storage, which it imports from the system account.
 pub const SERVER_STATE: &str = "fg.1.server.jsz";
 /// The subject at which NATS tells an account's user about itself.
@@ -26,6 +32,23 @@ pub const MAX_NAME: usize = 63;
 /// The most labels that an agent may have.
 pub const MAX_LABELS: usize = 32;
 
+/// Returns the most bytes that a value of a bucket may have.
+#[must_use]
+pub fn largest_value(bucket: &str) -> usize {
+    match bucket {
+        DESIRED => 32 << 10,
+        BUNDLES => 320 << 10,
+        ROLLOUTS => 768 << 10,
+        _ => crate::message::MAX_ENTRY,
+    }
+}
+
+/// Returns the most bytes that a bucket may have; `None` if only the server limits it.
+#[must_use]
+pub fn largest_bucket(bucket: &str) -> Option<u64> {
+    (bucket == BUNDLES).then_some(384 << 20)
+}
+
 /// Why a name is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {
@@ -38,6 +61,9 @@ pub enum NameError {
         clean(.0)
     )]
     Name(String),
+    /// It is no digest.
+    #[error("`{}` is no digest; it is SHA-256 as 64 hexadecimal digits in lower case", clean(.0))]
+    Digest(String),
     /// It is no label.
     #[error("`{}` is no label; it takes NAME or NAME=VALUE, of letters, digits, '-', '_' and '.', such as role=web", clean(.0))]
     Label(String),
@@ -112,6 +138,26 @@ checked! {
 checked! {
     /// A label of an agent: `NAME` or `NAME=VALUE`.
     Label, Label, |text| text.split_once('=').map_or_else(|| is_word(text), |(name, value)| is_word(name) && is_word(value))
+}
+
+checked! {
+    /// A digest: SHA-256 as 64 hexadecimal digits.
+    Digest, Digest, |text| text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl Digest {
+    /// Returns the digest of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Digest(crate::random::hex(&sha2::Sha256::digest(bytes)))
+    }
+
+    /// Returns its beginning, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
 }
 
 /// Returns the subject at which an agent takes questions.

@@ -212,16 +212,20 @@ impl Record {
              users: [\n",
         );
         for Operator { name, key, .. } in &self.operator {
-            let publish = list([
+            let mut publish = vec![
                 "fg.1.q.>".to_owned(),
                 "fg.1.cmd.>".to_owned(),
                 names::SERVER_STATE.to_owned(),
                 names::USER_INFO.to_owned(),
-                format!("$JS.API.STREAM.CREATE.KV_{registry}"),
-                format!("$JS.API.STREAM.INFO.KV_{registry}"),
-                format!("$JS.API.STREAM.PURGE.KV_{registry}"),
-                format!("$JS.API.DIRECT.GET.KV_{registry}.>"),
-                // To make the stream of events, and to read it with consumers.
+            ];
+            for bucket in [registry, names::DESIRED, names::BUNDLES, names::ROLLOUTS] {
+                publish.extend(["CREATE", "INFO", "PURGE"].map(|what| format!("$JS.API.STREAM.{what}.KV_{bucket}")));
+                publish.push(format!("$JS.API.DIRECT.GET.KV_{bucket}.>"));
+            }
+            // The registry is written by agents, each at its own key.
+            publish.extend([names::DESIRED, names::BUNDLES, names::ROLLOUTS].map(|bucket| format!("$KV.{bucket}.>")));
+            // To make the stream of events, and to read it with consumers.
+            publish.extend([
                 format!("$JS.API.STREAM.CREATE.{events}"),
                 format!("$JS.API.STREAM.INFO.{events}"),
                 format!("$JS.API.DIRECT.GET.{events}.>"),
@@ -229,6 +233,7 @@ impl Record {
                 format!("$JS.API.CONSUMER.MSG.NEXT.{events}.>"),
                 format!("$JS.ACK.{events}.>"),
             ]);
+            let publish = list(publish);
             let subscribe = list([format!("{}.>", names::inbox(key.as_str())), names::BEATS.to_owned()]);
             let _ = write!(
                 text,
@@ -242,6 +247,8 @@ impl Record {
                 names::events(key, ">"),
                 format!("$KV.{registry}.{key}"),
                 format!("$JS.API.DIRECT.GET.KV_{registry}.$KV.{registry}.{key}"),
+                format!("$JS.API.DIRECT.GET.KV_{0}.$KV.{0}.{key}", names::DESIRED),
+                format!("$JS.API.DIRECT.GET.KV_{0}.$KV.{0}.*.*", names::BUNDLES),
             ]);
             let subscribe =
                 list([names::question(key), names::command(key), format!("{}.>", names::inbox(key.as_str()))]);
@@ -289,7 +296,8 @@ impl Record {
             "# An agent of flowgate's fleet, written by `flowgate fleet enrol`. Only root may change it.\n\
              server = {}\nname = \"{}\"\nlabels = {}\nca = \"ca.pem\"\nkey = \"agent.nk\"\nstate = {}\n\n\
              # Whose signatures a plan needs before anything is done on this host, and how many of them. Without\n\
-             # signers the agent answers questions and never acts.\nsigners = {signers}\nneed = {}\n",
+             # signers the agent answers questions and never acts.\nsigners = {signers}\nneed = {}\n\n\
+             # What signed releases bring is run, and for so many seconds on trial at first.\nrun = true\ntrial = 60\n",
             written(&self.server),
             options.name,
             list(&options.labels),
@@ -596,6 +604,11 @@ mod tests {
         assert!(site.contains(&format!("\"$JS.hub.API.$KV.FG_AGENTS.{id}\"")), "{site}");
         assert!(!site.contains("jetstream") && !site.contains("imports") && site.contains("\"$KV.>\": "), "{site}");
         assert_eq!(site.matches("nkey: ").count(), users.matches("nkey: ").count());
+        let agent = users.split("# agent web").nth(1).unwrap();
+        for bucket in [names::DESIRED, names::BUNDLES, names::ROLLOUTS] {
+            assert!(users.contains(&format!("\"$KV.{bucket}.>\"")), "operators write it");
+            assert!(!agent.contains(&format!("\"$KV.{bucket}")), "{agent}");
+        }
         use std::os::unix::fs::PermissionsExt as _;
         for secret in ["ca.key", "server/tls/server.key", "operators/bob/sign.nk", "agents/web/agent.nk"] {
             let mode = std::fs::metadata(fleet.join(secret)).unwrap().permissions().mode() & 0o777;

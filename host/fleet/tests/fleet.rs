@@ -203,6 +203,7 @@ async fn every_agent_ends_in_exactly_one_state() {
         labels: vec![],
         boot: "b".into(),
         facts: Facts::default(),
+        running: None,
     };
     fleet.bus.put(names::REGISTRY, broken.as_str(), message::write(&entry)).await.unwrap();
     let mut questions = fleet.bus.subscribe(names::question(&broken)).await.unwrap();

@@ -405,3 +405,44 @@ async fn of_a_thousand_agents_the_thirty_seven_that_were_killed_are_named() {
         assert!(began.elapsed() < 2 * SOON);
     }
 }
+
+#[tokio::test]
+async fn what_agents_run_is_written_by_operators_and_replaced_only_as_it_was() {
+    for program in SERVERS {
+        let site = Site::new(program, &["a", "b"]);
+        let (admin, _) = site.operator("admin").await;
+        for bucket in [names::REGISTRY, names::DESIRED, names::BUNDLES, names::ROLLOUTS] {
+            admin.prepare(bucket).await.unwrap();
+        }
+        let (bad, bad_id) = site.agent(0).await;
+        let (_, good_id) = site.agent(1).await;
+        let digest = names::Digest::of(b"bundle");
+        let part = flowgate_fleet::rollout::part(&digest, 0);
+        let large = vec![7; flowgate_fleet::rollout::PART];
+        admin.put(names::BUNDLES, &part, large.clone()).await.unwrap();
+        admin.put(names::DESIRED, bad_id.as_str(), b"yours".to_vec()).await.unwrap();
+        admin.put(names::DESIRED, good_id.as_str(), b"theirs".to_vec()).await.unwrap();
+        assert_eq!(bad.get(names::DESIRED, bad_id.as_str()).await.unwrap().unwrap(), b"yours", "{program}");
+        assert_eq!(bad.get(names::BUNDLES, &part).await.unwrap().unwrap(), large, "{program}");
+        let denied = |result: Result<(), BusError>| {
+            assert!(matches!(&result, Err(BusError::Denied(_))), "{program}: {result:?}");
+        };
+        denied(bad.get(names::DESIRED, good_id.as_str()).await.map(drop));
+        denied(bad.put(names::DESIRED, bad_id.as_str(), b"mine".to_vec()).await);
+        denied(bad.put(names::BUNDLES, &part, b"forged".to_vec()).await);
+        denied(bad.get(names::ROLLOUTS, "current").await.map(drop));
+        denied(bad.replace(names::ROLLOUTS, "current", b"forged".to_vec(), 0).await.map(drop));
+
+        assert_eq!(admin.get_revision(names::ROLLOUTS, "current").await.unwrap(), None, "{program}");
+        let first = admin.replace(names::ROLLOUTS, "current", b"1".to_vec(), 0).await.unwrap();
+        let late = admin.replace(names::ROLLOUTS, "current", b"x".to_vec(), 0).await;
+        assert_eq!(late, Err(BusError::Conflict), "{program}");
+        let found = admin.get_revision(names::ROLLOUTS, "current").await.unwrap();
+        assert_eq!(found, Some((b"1".to_vec(), first)), "{program}");
+        let second = admin.replace(names::ROLLOUTS, "current", b"2".to_vec(), first).await.unwrap();
+        assert!(second > first, "{program}");
+        let late = admin.replace(names::ROLLOUTS, "current", b"x".to_vec(), first).await;
+        assert_eq!(late, Err(BusError::Conflict), "{program}");
+        assert_eq!(admin.get(names::ROLLOUTS, "current").await.unwrap().unwrap(), b"2", "{program}");
+    }
+}

@@ -5,6 +5,7 @@
 mod acting;
 mod asking;
 mod events;
+mod rollout;
 mod simulating;
 mod stream;
 

@@ -7,7 +7,7 @@ use flowgate_fleet::{
     names::{AgentName, Label},
 };
 
-use super::plugin_command::Report;
+use super::{plugin_command::Report, rollout_command::RolloutCommand};
 
 /// Arguments of all commands that connect as an operator. The comments are their help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -245,18 +245,44 @@ pub enum FleetCommand {
         #[arg(last = true, required = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
         words: Vec<OsString>,
     },
-    /// Show a plan and sign it
+    /// Show a plan or a release and sign it
     #[command(
         after_help = "Nothing is sent. Who signs reads what is printed first, and it is printed whatever the plan \
-        says.\n\nExample:\n  flowgate fleet sign dns.json"
+        says. Of a release it is the digest of a bundle: `flowgate fleet bundle` prints that of files.\n\n\
+        Example:\n  flowgate fleet sign dns.json"
     )]
     Sign {
         /// Who signs
         #[command(flatten)]
         operator: OperatorArgs,
-        /// The plan
+        /// The plan, or the release
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
+    },
+    /// Bring a policy or a pipeline to agents in stages, and back
+    #[command(
+        after_help = "Example:\n  flowgate fleet rollout start policy/ --on role=web --stages 5,25,100 --bake 10m"
+    )]
+    Rollout {
+        /// What to do
+        #[command(subcommand)]
+        command: RolloutCommand,
+    },
+    /// Show what a rollout of these files would bring, and its digest
+    #[command(
+        after_help = "The same files have the same digest, so that who signs a release can compare it with files that \
+        they know. Nothing is sent.\n\nExample:\n  flowgate fleet bundle policy.toml plugins/"
+    )]
+    Bundle {
+        /// The file that is run and the files and folders that it names; or one folder
+        #[arg(required = true, value_hint = clap::ValueHint::AnyPath)]
+        files: Vec<PathBuf>,
+        /// The name of the file that is run, if it is another one
+        #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
+        entry: Option<String>,
+        /// Output format
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+        output: Report,
     },
     /// Have a plan done by the agents in it
     #[command(after_help = "It is for the agents that are connected now: one that is absent does not do it later.\n\n\

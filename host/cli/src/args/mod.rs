@@ -13,6 +13,8 @@ pub mod fleet_command;
 mod measures;
 pub mod plugin_command;
 pub mod policy_command;
+#[cfg(feature = "fleet")]
+pub mod rollout_command;
 pub mod subcommand;
 mod synopsis;
 pub mod usage;

@@ -275,7 +275,9 @@ fn of_commands(messages: &mut Messages) {
 fn of_fleets(messages: &mut Messages) {
     use super::fleet::FleetError;
     use flowgate_fleet::{
+        agent::StoredError,
         audit::AuditError,
+        bundle::BundleError,
         bus::{BusError, ConnectError},
         config::ConfigError,
         journal::JournalError,
@@ -283,10 +285,26 @@ fn of_fleets(messages: &mut Messages) {
         message::MessageError,
         names::NameError,
         plan::PlanError,
+        release::ReleaseError,
+        rollout::{GateError, RolloutError},
         server_config::SetupError,
         table::TableError,
     };
-    add!(messages, NameError: Id (text()) 1, Name (text()) 1, Label (text()) 1);
+    add!(messages, NameError: Id (text()) 1, Name (text()) 1, Digest (text()) 1, Label (text()) 1);
+    add!(messages, StoredError: File {path: text(), source: io()} 2, Damaged {path: text(), reason: text()} 2);
+    add!(messages, BundleError:
+        File {path: text(), source: io()} 2,
+        Kind {path: text(), what: "a link"} 1,
+        Name (text()) 1,
+        Outside {path: text(), entry: text()} 2,
+        NoEntry {place: text(), entry: text()} 2,
+        Size (text()) 1,
+        Broken (text()) 1,
+    );
+    add!(messages, ReleaseError: Size (text()) 1, Unreadable (text()) 1);
+    add!(messages, RolloutError: Unfinished {id: text(), phase: "done"} 1, Stages (text()) 1);
+    // GateError { has a text of the command line.
+    messages.add("GateError", &GateError::new(HOSTILE).to_string(), 1, false);
     add!(messages, KeyError:
         File {path: text(), source: io()} 2,
         Readable {path: text(), mode: 0o644} 2,
@@ -324,6 +342,8 @@ fn of_fleets(messages: &mut Messages) {
         Plan {path: text(), source: PlanError::Size(text())} 2,
         File {path: path(), source: io()} 2,
         NoSigningKey (text()) 1,
+        Release {path: text(), reason: text()} 2,
+        NoBundle (text()) 1,
         State {path: path(), source: io()} 2,
         Servers (text()) 1,
         Recording (TableError::Failed(text())) 1,

@@ -4,7 +4,11 @@
 //! long. Work on the table has threads of its own, and is held up by nothing but its reader.
 
 mod action;
+mod cache;
+mod desired;
+mod keeper;
 mod rows;
+mod stored;
 
 use std::{
     collections::HashMap,
@@ -29,7 +33,10 @@ use crate::{
     random,
     table::{Table, TableError},
 };
+use desired::Following;
+pub use keeper::Keeper;
 use rows::Cursor;
+pub use stored::StoredError;
 
 /// The most questions that are worked on at a time.
 const WORK: usize = 8;
@@ -83,6 +90,8 @@ struct Inner<B, T> {
     cursors: Mutex<HashMap<String, Cursor>>,
     work: Semaphore,
     questions: AtomicU64,
+    /// What it runs for the fleet.
+    following: Option<Following>,
     warnings: Warnings,
 }
 
@@ -99,8 +108,19 @@ impl<B: Bus, T: Table> Agent<B, T> {
             cursors: Mutex::new(HashMap::new()),
             work: Semaphore::new(WORK),
             questions: AtomicU64::new(0),
+            following: None,
             warnings,
         }))
+    }
+
+    /// Returns the agent with what it runs for the fleet, which goes on until the keeper is stopped.
+    #[must_use]
+    pub fn with_keeper(mut self, keeper: Keeper) -> Self {
+        // Nobody else has it yet.
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.following = Some(Following::new(keeper));
+        }
+        self
     }
 
     /// Answers until `stop` is ready.
@@ -114,6 +134,7 @@ impl<B: Bus, T: Table> Agent<B, T> {
         let mut commands = inner.bus.subscribe(names::command(id)).await?;
         inner.bus.flush().await?;
         let mut connections = inner.bus.connections();
+        let _follow = EndTask(tokio::spawn(inner.clone().follow()).abort_handle());
         let (mut beat, mut check) = (Instant::now(), Instant::now());
         tokio::pin!(stop);
         let closed = || BusError::Other("the connection is closed".into());
@@ -151,6 +172,16 @@ impl<B: Bus, T: Table> Agent<B, T> {
     }
 }
 
+/// A task that ends with this.
+#[derive(Debug)]
+struct EndTask(tokio::task::AbortHandle);
+
+impl Drop for EndTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Returns a counter that never changes.
 fn never() -> tokio::sync::watch::Receiver<u64> {
     let (sender, receiver) = tokio::sync::watch::channel(0);
@@ -171,6 +202,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
             labels: self.identity.labels.clone(),
             boot: self.boot.clone(),
             facts: self.table.facts(),
+            running: self.following.as_ref().map(|following| following.keeper.running().borrow().clone()),
         }
     }
 
@@ -179,6 +211,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
         let mut entry = self.entry();
         // It changes all the time.
         entry.facts.flows = 0;
+        entry.running = entry.running.map(|running| running.without_counters());
         let (bytes, key) = (message::write(&entry), self.identity.id.as_str());
         if self.bus.get(names::REGISTRY, key).await? != Some(bytes.clone()) {
             self.bus.put(names::REGISTRY, key, bytes).await?;
@@ -209,6 +242,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
         }
         match ask {
             Ask::Ping => return Answer::new(State::Answered),
+            Ask::Look => return self.look().await,
             Ask::Pull { cursor, chunk } => return self.pull(&cursor, chunk).await,
             Ask::Close { cursor } => {
                 self.lock_cursors().remove(&cursor);
@@ -249,7 +283,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
                 answer
             }),
             Ask::Apply { plan } => Ok(self.apply(&plan)),
-            Ask::Ping | Ask::List { .. } | Ask::Stats { .. } | Ask::Pull { .. } | Ask::Close { .. } => {
+            Ask::Ping | Ask::Look | Ask::List { .. } | Ask::Stats { .. } | Ask::Pull { .. } | Ask::Close { .. } => {
                 Ok(Answer::new(State::Answered))
             }
         };

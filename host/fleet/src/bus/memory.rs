@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,9 @@ struct Interest {
 #[derive(Debug, Default)]
 struct Shared {
     interests: Vec<Interest>,
-    buckets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Values with their revisions, by bucket and key.
+    buckets: BTreeMap<String, BTreeMap<String, (Vec<u8>, u64)>>,
+    revision: u64,
     /// Subjects at which messages vanish, as if who takes them had been stopped.
     frozen: BTreeSet<String>,
     /// All messages that were sent.
@@ -30,6 +35,8 @@ struct Shared {
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     shared: Arc<Mutex<Shared>>,
+    /// True if nothing reaches the bus over this connection.
+    cut: Arc<AtomicBool>,
 }
 
 /// Messages of a subject.
@@ -56,6 +63,24 @@ fn matches(pattern: &str, subject: &str) -> bool {
 }
 
 impl Memory {
+    /// Returns another connection to the same bus, which can be cut off by itself.
+    #[must_use]
+    pub fn connection(&self) -> Self {
+        Memory { shared: self.shared.clone(), cut: Arc::default() }
+    }
+
+    /// Cuts this connection and its clones off, so that whatever is asked over it fails, or joins it again.
+    pub fn cut(&self, cut: bool) {
+        self.cut.store(cut, Ordering::SeqCst);
+    }
+
+    fn connected(&self) -> Result<MutexGuard<'_, Shared>, BusError> {
+        match self.cut.load(Ordering::SeqCst) {
+            true => Err(BusError::Other("the connection is cut".into())),
+            false => Ok(self.lock()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,7 +107,7 @@ impl Bus for Memory {
     type Subscription = MemorySubscription;
 
     async fn publish(&self, subject: String, reply: Option<String>, payload: Vec<u8>) -> Result<(), BusError> {
-        let mut shared = self.lock();
+        let mut shared = self.connected()?;
         shared.sent.push((subject.clone(), payload.clone()));
         if shared.frozen.contains(&subject) {
             return Ok(());
@@ -142,29 +167,48 @@ impl Bus for Memory {
     }
 
     async fn prepare(&self, bucket: &str) -> Result<(), BusError> {
-        self.lock().buckets.entry(bucket.to_owned()).or_default();
+        self.connected()?.buckets.entry(bucket.to_owned()).or_default();
         Ok(())
     }
 
     async fn put(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), BusError> {
-        match self.lock().buckets.get_mut(bucket) {
-            Some(values) => values.insert(key.to_owned(), value),
-            None => return Err(BusError::Nobody),
-        };
-        Ok(())
+        self.connected()?.set(bucket, key, value, None).map(drop)
     }
 
     async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, BusError> {
-        Ok(self.lock().buckets.get(bucket).and_then(|values| values.get(key)).cloned())
+        Ok(self.get_revision(bucket, key).await?.map(|(value, _)| value))
+    }
+
+    async fn get_revision(&self, bucket: &str, key: &str) -> Result<Option<(Vec<u8>, u64)>, BusError> {
+        Ok(self.connected()?.buckets.get(bucket).and_then(|values| values.get(key)).cloned())
+    }
+
+    async fn replace(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> Result<u64, BusError> {
+        self.connected()?.set(bucket, key, value, Some(revision))
     }
 
     async fn keys(&self, bucket: &str) -> Result<Vec<String>, BusError> {
-        Ok(self.lock().buckets.get(bucket).map(|values| values.keys().cloned().collect()).unwrap_or_default())
+        let shared = self.connected()?;
+        Ok(shared.buckets.get(bucket).map(|values| values.keys().cloned().collect()).unwrap_or_default())
     }
 
     async fn remove(&self, bucket: &str, key: &str) -> Result<(), BusError> {
-        self.lock().buckets.get_mut(bucket).map(|values| values.remove(key));
+        self.connected()?.buckets.get_mut(bucket).map(|values| values.remove(key));
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Sets a value, if its revision is the expected one, and returns the new revision.
+    fn set(&mut self, bucket: &str, key: &str, value: Vec<u8>, expected: Option<u64>) -> Result<u64, BusError> {
+        let values = self.buckets.get_mut(bucket).ok_or(BusError::Nobody)?;
+        let found = values.get(key).map_or(0, |&(_, revision)| revision);
+        if expected.is_some_and(|expected| expected != found) {
+            return Err(BusError::Conflict);
+        }
+        self.revision += 1;
+        values.insert(key.to_owned(), (value, self.revision));
+        Ok(self.revision)
     }
 }
 

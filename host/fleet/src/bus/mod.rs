@@ -41,6 +41,9 @@ pub enum BusError {
     /// JetStream, which has the registry, refuses.
     #[error("the server's JetStream: {}", clean(.0))]
     Store(String),
+    /// The value of a key is not the one that was to be replaced.
+    #[error("somebody else has changed it meanwhile")]
+    Conflict,
     /// The connection failed, or something else.
     #[error("{}", clean(.0))]
     Other(String),
@@ -96,6 +99,23 @@ pub trait Bus: Clone + Send + Sync + 'static {
 
     /// Returns the value of a key of a bucket.
     fn get(&self, bucket: &str, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, BusError>> + Send;
+
+    /// Returns the value of a key of a bucket, and its revision.
+    fn get_revision(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<(Vec<u8>, u64)>, BusError>> + Send;
+
+    /// Sets the value of a key of a bucket if its revision is this one, 0 if it has none, and returns the new one. When
+    /// this returns, the server has stored it.
+    fn replace(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Vec<u8>,
+        revision: u64,
+    ) -> impl Future<Output = Result<u64, BusError>> + Send;
 
     /// Returns all keys of a bucket.
     fn keys(&self, bucket: &str) -> impl Future<Output = Result<Vec<String>, BusError>> + Send;

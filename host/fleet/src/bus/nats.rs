@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Message, RequestErrorKind, ServerError, StatusCode};
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, RequestErrorKind, ServerError, StatusCode,
+};
 use flowgate_base::{Backoff, text::clean};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -19,7 +21,7 @@ use super::{Bus, BusError, Delivery, Subscription};
 use crate::{
     config::{Server, Servers},
     keys::ConnectKey,
-    message::{MAX_ENTRY, MessageError},
+    message::MessageError,
     names, random,
 };
 
@@ -33,6 +35,8 @@ const RECONNECT: Backoff = Backoff::new(Duration::from_millis(250), Duration::fr
 const COPIES: u32 = 3;
 /// Keys of buckets in one answer of the server are at most this many.
 const MAX_KEYS: usize = 100_000;
+/// The code of the server for a value that is not the one that was to be replaced.
+const WRONG_SEQUENCE: u32 = 10071;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +184,10 @@ impl Nats {
 
     async fn ask(&self, subject: String, payload: Vec<u8>, within: Duration) -> Result<Message, BusError> {
         let request = async_nats::Request::new().payload(payload.into()).timeout(Some(within));
+        self.send(subject, request, within).await
+    }
+
+    async fn send(&self, subject: String, request: async_nats::Request, within: Duration) -> Result<Message, BusError> {
         let mut denied = self.denied.clone();
         denied.mark_unchanged();
         let named = format!("\"{subject}\"");
@@ -205,7 +213,12 @@ impl Nats {
 
     /// Sends a request to JetStream.
     async fn store(&self, subject: String, payload: Vec<u8>) -> Result<StoreAnswer, BusError> {
-        let message = self.ask(subject, payload, SERVER).await.map_err(|error| match error {
+        self.store_request(subject, async_nats::Request::new().payload(payload.into())).await
+    }
+
+    async fn store_request(&self, subject: String, request: async_nats::Request) -> Result<StoreAnswer, BusError> {
+        let request = request.timeout(Some(SERVER));
+        let message = self.send(subject, request, SERVER).await.map_err(|error| match error {
             BusError::Nobody => {
                 BusError::Store("nobody answers; it is switched off, or the bucket does not exist".into())
             }
@@ -214,6 +227,7 @@ impl Nats {
         let unreadable = |error: MessageError| BusError::Store(error.to_string());
         let answer: StoreAnswer = crate::message::read(&message.payload, MAX_ANSWER).map_err(unreadable)?;
         match answer.error {
+            Some(error) if error.err_code == WRONG_SEQUENCE => Err(BusError::Conflict),
             Some(error) => Err(BusError::Store(clean(&error.description))),
             None => Ok(answer),
         }
@@ -242,12 +256,17 @@ struct StoreAnswer {
     state: StoreState,
     #[serde(default)]
     total: usize,
+    /// The number of a message that was stored.
+    #[serde(default)]
+    seq: u64,
 }
 
 #[derive(Deserialize)]
 struct StoreError {
     #[serde(default)]
     description: String,
+    #[serde(default)]
+    err_code: u32,
 }
 
 #[derive(Default, Deserialize)]
@@ -314,7 +333,8 @@ impl Bus for Nats {
                 "name": format!("KV_{bucket}"),
                 "subjects": [format!("$KV.{bucket}.>")],
                 "max_msgs_per_subject": 1,
-                "max_msg_size": MAX_ENTRY,
+                "max_msg_size": names::largest_value(bucket),
+                "max_bytes": names::largest_bucket(bucket).map_or(-1, u64::cast_signed),
                 "discard": "new",
                 "storage": "file",
                 "retention": "limits",
@@ -345,13 +365,26 @@ impl Bus for Nats {
     }
 
     async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, BusError> {
+        Ok(self.get_revision(bucket, key).await?.map(|(value, _)| value))
+    }
+
+    async fn get_revision(&self, bucket: &str, key: &str) -> Result<Option<(Vec<u8>, u64)>, BusError> {
         let subject = format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}");
         let message = self.ask(subject, Vec::new(), SERVER).await?;
+        let sequence = message.headers.as_ref().and_then(|headers| headers.get("Nats-Sequence"));
+        let sequence = sequence.and_then(|text| text.as_str().parse().ok()).unwrap_or_default();
         match message.status {
-            None | Some(StatusCode::OK) => Ok(Some(message.payload.into())),
+            None | Some(StatusCode::OK) => Ok(Some((message.payload.into(), sequence))),
             Some(status) if status.as_u16() == 404 => Ok(None),
             Some(status) => Err(BusError::Store(format!("{status} for {key}"))),
         }
+    }
+
+    async fn replace(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> Result<u64, BusError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", revision.to_string());
+        let request = async_nats::Request::new().headers(headers).payload(value.into());
+        self.store_request(format!("$KV.{bucket}.{key}"), request).await.map(|answer| answer.seq)
     }
 
     async fn keys(&self, bucket: &str) -> Result<Vec<String>, BusError> {

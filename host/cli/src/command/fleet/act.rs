@@ -160,7 +160,7 @@ fn carry_out(
     Ok(conclude(&roll, session.json, allow_missing))
 }
 
-fn signing_key(file: &OperatorFile, path: &Path) -> Result<SigningKey, FleetError> {
+pub(super) fn signing_key(file: &OperatorFile, path: &Path) -> Result<SigningKey, FleetError> {
     let sign = file.sign.as_ref().ok_or_else(|| FleetError::NoSigningKey(path_text(path)))?;
     Ok(SigningKey::read(sign)?)
 }

@@ -2,14 +2,14 @@
 
 use std::{fs, future::Future, os::unix::fs::DirBuilderExt as _, path::Path, pin::Pin, time::Duration};
 
-use super::{FleetError, runtime, table::KernelTable};
+use super::{FleetError, runner::Processes, runtime, table::KernelTable};
 use crate::command::{
     context::Context,
     report::{self, CommandError, Exit},
 };
 use flowgate_base::{Backoff, units::show_time};
 use flowgate_fleet::{
-    agent::{Agent, Identity, Records},
+    agent::{Agent, Identity, Keeper, Records},
     audit::Audit,
     bus::{Connection, Nats},
     config::AgentFile,
@@ -33,6 +33,14 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
     made.map_err(|source| FleetError::State { path: file.state.clone(), source })?;
     let journal = Journal::open(&file.state.join("journal")).map_err(FleetError::from)?;
     let audit = Audit::open(&file.state.join("audit.jsonl")).map_err(FleetError::from)?;
+    // What is run does not wait for the server.
+    let keeper = match file.run && !ring.is_empty() {
+        true => {
+            let trial = Duration::from_secs(file.trial);
+            Some(Keeper::start(Processes::new(&file.state), &file.state, trial).map_err(FleetError::from)?)
+        }
+        false => None,
+    };
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let stopped = stopped(stop);
@@ -45,11 +53,17 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
         report::line(&format!("NOTICE: Agent {} is connected to {}: it {acts}.", file.name, file.server));
         let identity = Identity { id: key.id(), name: file.name.clone(), labels: file.labels.clone(), ring };
         let table = KernelTable { server, recording: None, stop: stop.clone() };
-        let agent = Agent::new(bus, table, identity, Records { journal, audit }, report::warnings());
+        let mut agent = Agent::new(bus, table, identity, Records { journal, audit }, report::warnings());
+        if let Some(keeper) = &keeper {
+            agent = agent.with_keeper(keeper.clone());
+        }
         agent.run(stopped).await.map_err(FleetError::Bus)
     });
     // Listings in progress have seen the signal, and whoever waits for their rows learns that the agent is gone.
     runtime.shutdown_background();
+    if let Some(keeper) = &keeper {
+        keeper.stop();
+    }
     ended?;
     Ok(Exit::Stopped)
 }

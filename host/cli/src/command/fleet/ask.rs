@@ -20,6 +20,7 @@ use flowgate_fleet::{
     lines,
     message::{Answer, Ask, Entry},
     roll_call::RollCall,
+    running::Running,
     table::Form,
 };
 use flowgate_pipeline::sink::SinkError;
@@ -86,11 +87,12 @@ pub(super) fn ls(context: &mut Context<'_>, args: &AskArgs) -> Result<Exit, Comm
                 "flows_max": entry.map(|entry| entry.facts.flows_max),
                 "boot": entry.map(|entry| &entry.boot),
                 "took_us": answer.map(|answer| answer.head.took),
+                "running": entry.and_then(|entry| entry.running.as_ref()),
             }))
         };
         rows.map(line).collect()
     } else {
-        let head = ["AGENT", "STATE", "FLOWGATE", "KERNEL", "FLOWS", "LABELS"].map(str::to_owned).to_vec();
+        let head = ["AGENT", "STATE", "FLOWGATE", "KERNEL", "FLOWS", "RUNS", "LABELS"].map(str::to_owned).to_vec();
         let row = |(member, answer, entry): (&Member, Option<&Answer>, Option<&Entry>)| {
             let fact = |text: Option<&String>| text.map_or_else(|| "-".into(), |text| clean(text));
             let flows = answer.and_then(|answer| Some(answer.head.entry.as_ref()?.facts.flows.to_string()));
@@ -100,6 +102,7 @@ pub(super) fn ls(context: &mut Context<'_>, args: &AskArgs) -> Result<Exit, Comm
                 fact(entry.map(|entry| &entry.facts.flowgate)),
                 fact(entry.map(|entry| &entry.facts.kernel)),
                 flows.unwrap_or_else(|| "-".into()),
+                entry.and_then(|entry| entry.running.as_ref()).map_or_else(|| "-".into(), runs),
                 labels(entry).join(","),
             ]
         };
@@ -107,6 +110,19 @@ pub(super) fn ls(context: &mut Context<'_>, args: &AskArgs) -> Result<Exit, Comm
     };
     write_lines(context.sink, &text)?;
     Ok(conclude(&roll, session.json, args.allow_missing))
+}
+
+/// Returns what an agent runs, and what is wrong with it, in a few words.
+fn runs(running: &Running) -> String {
+    let Some(desired) = &running.desired else { return "-".into() };
+    let applied =
+        running.applied.as_ref().map_or_else(|| "nothing".to_owned(), |applied| applied.generation.to_string());
+    let failed = running.failed.as_ref().filter(|failed| failed.generation == desired.generation);
+    match (&running.trial, failed) {
+        (Some(trial), _) => format!("{applied} (trial of {})", trial.generation),
+        (None, Some(failed)) => format!("{applied} ({} failed: {})", failed.generation, clean(&failed.reason)),
+        (None, None) => format!("{applied} {}", running.health.state.word()),
+    }
 }
 
 /// Checks a question here first, where the mistake was made.

@@ -2,6 +2,7 @@
 //!
 //! * `table` is the kernel's table, as an agent asks it.
 //! * `ask` has the commands that ask agents, `act` those that plan, sign and apply.
+//! * `rollout` brings to agents what they run, and `runner` runs it.
 //! * `doctor` looks for what is wrong.
 //! * `simulate` runs many agents in one process, with a `simulated` table of `made_flows`.
 
@@ -10,6 +11,8 @@ mod agent;
 mod ask;
 mod doctor;
 mod made_flows;
+mod rollout;
+mod runner;
 mod simulate;
 mod simulated;
 mod table;
@@ -32,7 +35,9 @@ use flowgate_base::{
     text::{clean, message, path_text},
 };
 use flowgate_fleet::{
+    agent::StoredError,
     audit::AuditError,
+    bundle::BundleError,
     bus::{Bus as _, BusError, ConnectError, Connection, Nats},
     collector::{self, Chosen, Member},
     config::{ConfigError, OPERATOR_FILE, OperatorFile, Servers},
@@ -41,6 +46,7 @@ use flowgate_fleet::{
     names::{self, AgentName, NameError},
     plan::PlanError,
     roll_call::RollCall,
+    rollout::RolloutError,
     server_config::{self, AgentOptions, FleetOptions, SetupError},
     table::TableError,
 };
@@ -116,6 +122,29 @@ pub enum FleetError {
     /// There is no key to sign with.
     #[error("{} has no `sign`, the key to sign plans with", clean(.0))]
     NoSigningKey(String),
+    /// A bundle cannot be made.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A rollout cannot be started, or does not go on.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// What an agent remembers of what it runs cannot be used.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
+    /// A release is wrong.
+    #[error("{}: it is no release: {}", clean(path), clean(reason))]
+    Release {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The files are not those that were signed.
+    #[error("the release is of another bundle than these files make; `flowgate fleet bundle` prints their digest")]
+    OtherBundle,
+    /// The server does not have the bundle of a release.
+    #[error("the server does not have the bundle {}; name its files too", clean(.0))]
+    NoBundle(String),
     /// A directory cannot be made.
     #[error("{}: {}; the agent keeps its journal and its audit there", path_text(path), error_text(source))]
     State {
@@ -215,7 +244,12 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
             let terms = act::Terms { dry_run: *dry_run, plan: plan.as_deref(), life: *expires, allowance: *allowance };
             act::delete(context, ask, &terms, words)
         }
-        FleetCommand::Sign { operator, file } => act::sign(context, operator, file),
+        FleetCommand::Rollout { command } => rollout::run(context, command),
+        FleetCommand::Bundle { files, entry, output } => rollout::show(context, files, entry.as_deref(), *output),
+        FleetCommand::Sign { operator, file } => match rollout::sign(context, operator, file)? {
+            Some(exit) => Ok(exit),
+            None => act::sign(context, operator, file),
+        },
         FleetCommand::Apply { operator, timeout, allow_missing, file } => {
             act::apply(context, operator, *timeout, *allow_missing, file)
         }
