@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     names::{AgentName, Label, MAX_LABELS},
-    plan::SignedPlan,
+    plan::{Action, SignedPlan},
     table::{Facts, Form, Touched},
 };
 
@@ -138,7 +138,10 @@ pub enum Ask {
     },
     /// What an action would touch.
     Plan {
-        /// The selector, as words of `flowgate -D`.
+        /// What is done.
+        #[serde(default)]
+        action: Action,
+        /// The selector, and what is set, as words of `flowgate -D` or `-U`.
         words: Vec<String>,
     },
     /// An action: taken at the subject of commands only.
@@ -171,7 +174,7 @@ impl Question {
         }
         let question: Question = read(bytes, limit)?;
         match &question.ask {
-            Ask::Count { words } | Ask::List { words, .. } | Ask::Plan { words } => check_words(words)?,
+            Ask::Count { words } | Ask::List { words, .. } | Ask::Plan { words, .. } => check_words(words)?,
             _ => {}
         }
         Ok(question)

@@ -217,6 +217,12 @@ impl Record {
                 "fg.1.cmd.>".to_owned(),
                 names::SERVER_STATE.to_owned(),
                 names::USER_INFO.to_owned(),
+                names::LEFT.to_owned(),
+                format!("$JS.API.STREAM.CREATE.{}", names::COMMANDS),
+                format!("$JS.API.DIRECT.GET.{}.>", names::COMMANDS),
+                format!("$JS.API.STREAM.CREATE.{}", names::AUDIT),
+                format!("$JS.API.STREAM.INFO.{}", names::AUDIT),
+                format!("$JS.API.DIRECT.GET.{}", names::AUDIT),
                 format!("$JS.API.STREAM.CREATE.KV_{registry}"),
                 format!("$JS.API.STREAM.INFO.KV_{registry}"),
                 format!("$JS.API.STREAM.PURGE.KV_{registry}"),
@@ -242,9 +248,17 @@ impl Record {
                 names::events(key, ">"),
                 format!("$KV.{registry}.{key}"),
                 format!("$JS.API.DIRECT.GET.KV_{registry}.$KV.{registry}.{key}"),
+                names::audit(key),
+                format!("$JS.API.DIRECT.GET.{}.{}", names::AUDIT, names::audit(key)),
+                format!("$JS.API.DIRECT.GET.{}.{}", names::COMMANDS, names::notes(key)),
+                format!("$JS.API.DIRECT.GET.{}.{}.*", names::COMMANDS, names::notes(key)),
             ]);
-            let subscribe =
-                list([names::question(key), names::command(key), format!("{}.>", names::inbox(key.as_str()))]);
+            let subscribe = list([
+                names::question(key),
+                names::command(key),
+                names::notes(key),
+                format!("{}.>", names::inbox(key.as_str())),
+            ]);
             let _ = write!(
                 text,
                 "      # agent {name}\n      {{ nkey: {key}, permissions: {{\n        \

@@ -4,7 +4,9 @@
 //! long. Work on the table has threads of its own, and is held up by nothing but its reader.
 
 mod action;
+mod later;
 mod rows;
+mod ship;
 
 use std::{
     collections::HashMap,
@@ -17,7 +19,7 @@ use std::{
 };
 
 use flowgate_base::{TokenBucket, Warnings};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use crate::{
     audit::Audit,
@@ -29,6 +31,7 @@ use crate::{
     random,
     table::{Table, TableError},
 };
+use action::Way;
 use rows::Cursor;
 
 /// The most questions that are worked on at a time.
@@ -113,6 +116,10 @@ impl<B: Bus, T: Table> Agent<B, T> {
         let mut questions = inner.bus.subscribe(names::question(id)).await?;
         let mut commands = inner.bus.subscribe(names::command(id)).await?;
         inner.bus.flush().await?;
+        // They end with this.
+        let mut beside = JoinSet::new();
+        beside.spawn(inner.clone().ship());
+        beside.spawn(inner.clone().do_later());
         let mut connections = inner.bus.connections();
         let (mut beat, mut check) = (Instant::now(), Instant::now());
         tokio::pin!(stop);
@@ -243,12 +250,12 @@ impl<B: Bus, T: Table> Inner<B, T> {
                 answer.head.flows = Some(flows);
                 answer
             }),
-            Ask::Plan { words } => self.table.plan_delete(&words).map(|touched| {
+            Ask::Plan { action, words } => self.table.plan(action, &words).map(|touched| {
                 let mut answer = Answer::new(State::Answered);
                 answer.head.touched = Some(touched);
                 answer
             }),
-            Ask::Apply { plan } => Ok(self.apply(&plan)),
+            Ask::Apply { plan } => Ok(self.apply(&plan, Way::Asked)),
             Ask::Ping | Ask::List { .. } | Ask::Stats { .. } | Ask::Pull { .. } | Ask::Close { .. } => {
                 Ok(Answer::new(State::Answered))
             }

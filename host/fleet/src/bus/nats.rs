@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Message, RequestErrorKind, ServerError, StatusCode};
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, RequestErrorKind, ServerError, StatusCode,
+};
 use flowgate_base::{Backoff, text::clean};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -24,12 +26,14 @@ use crate::{
 };
 
 /// How long a request to the server itself may take.
-const SERVER: Duration = Duration::from_secs(5);
+pub(super) const SERVER: Duration = Duration::from_secs(5);
 /// The most bytes of an answer of the server.
 const MAX_ANSWER: usize = 32 << 20;
+/// What JetStream calls it if the last message of a subject is another one than was expected.
+const WRONG_LAST: u64 = 10071;
 /// Pauses between attempts to connect again.
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
-/// Copies of a bucket in a cluster, so that one server can fail.
+/// Copies of a stream in a cluster, so that one server can fail.
 const COPIES: u32 = 3;
 /// Keys of buckets in one answer of the server are at most this many.
 const MAX_KEYS: usize = 100_000;
@@ -178,8 +182,17 @@ impl Nats {
         Ok(addresses)
     }
 
-    async fn ask(&self, subject: String, payload: Vec<u8>, within: Duration) -> Result<Message, BusError> {
-        let request = async_nats::Request::new().payload(payload.into()).timeout(Some(within));
+    pub(super) async fn ask(
+        &self,
+        subject: String,
+        payload: Vec<u8>,
+        headers: Option<HeaderMap>,
+        within: Duration,
+    ) -> Result<Message, BusError> {
+        let mut request = async_nats::Request::new().payload(payload.into()).timeout(Some(within));
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
         let mut denied = self.denied.clone();
         denied.mark_unchanged();
         let named = format!("\"{subject}\"");
@@ -204,8 +217,13 @@ impl Nats {
     }
 
     /// Sends a request to JetStream.
-    async fn store(&self, subject: String, payload: Vec<u8>) -> Result<StoreAnswer, BusError> {
-        let message = self.ask(subject, payload, SERVER).await.map_err(|error| match error {
+    pub(super) async fn store(
+        &self,
+        subject: String,
+        payload: Vec<u8>,
+        headers: Option<HeaderMap>,
+    ) -> Result<StoreAnswer, BusError> {
+        let message = self.ask(subject, payload, headers, SERVER).await.map_err(|error| match error {
             BusError::Nobody => {
                 BusError::Store("nobody answers; it is switched off, or the bucket does not exist".into())
             }
@@ -214,8 +232,28 @@ impl Nats {
         let unreadable = |error: MessageError| BusError::Store(error.to_string());
         let answer: StoreAnswer = crate::message::read(&message.payload, MAX_ANSWER).map_err(unreadable)?;
         match answer.error {
+            Some(error) if error.err_code == WRONG_LAST => Err(BusError::Conflict(clean(&error.description))),
             Some(error) => Err(BusError::Store(clean(&error.description))),
             None => Ok(answer),
+        }
+    }
+
+    /// Creates a stream, with three copies in a cluster. What exists with the same settings is no error; with others,
+    /// those of the owner of the server hold.
+    pub(super) async fn create(&self, name: &str, mut configuration: serde_json::Value) -> Result<(), BusError> {
+        let mut create = async |copies: u32| {
+            configuration["num_replicas"] = copies.into();
+            let payload = configuration.to_string().into();
+            self.store(format!("$JS.API.STREAM.CREATE.{name}"), payload, None).await
+        };
+        // A server that is no cluster takes one copy alone, and says so.
+        let created = match create(COPIES).await {
+            Err(BusError::Store(text)) if text.contains("non-clustered") => create(1).await,
+            other => other,
+        };
+        match created {
+            Err(BusError::Store(text)) if text.contains("already in use") => Ok(()),
+            other => other.map(|_| ()),
         }
     }
 }
@@ -236,22 +274,30 @@ pub(crate) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// What is read of an answer of JetStream.
 #[derive(Deserialize)]
-struct StoreAnswer {
+pub(super) struct StoreAnswer {
     error: Option<StoreError>,
     #[serde(default)]
-    state: StoreState,
+    pub(super) state: StoreState,
     #[serde(default)]
     total: usize,
+    /// The number of a message that was stored.
+    pub(super) seq: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct StoreError {
     #[serde(default)]
     description: String,
+    #[serde(default)]
+    err_code: u64,
 }
 
 #[derive(Default, Deserialize)]
-struct StoreState {
+pub(super) struct StoreState {
+    #[serde(default)]
+    pub(super) first_seq: u64,
+    #[serde(default)]
+    pub(super) last_seq: u64,
     #[serde(default)]
     subjects: std::collections::BTreeMap<String, u64>,
 }
@@ -293,7 +339,7 @@ impl Bus for Nats {
     }
 
     async fn request(&self, subject: String, payload: Vec<u8>, within: Duration) -> Result<Vec<u8>, BusError> {
-        self.ask(subject, payload, within).await.map(|message| message.payload.into())
+        self.ask(subject, payload, None, within).await.map(|message| message.payload.into())
     }
 
     fn inbox(&self) -> String {
@@ -309,44 +355,28 @@ impl Bus for Nats {
     }
 
     async fn prepare(&self, bucket: &str) -> Result<(), BusError> {
-        let configuration = |replicas: u32| {
-            serde_json::json!({
-                "name": format!("KV_{bucket}"),
-                "subjects": [format!("$KV.{bucket}.>")],
-                "max_msgs_per_subject": 1,
-                "max_msg_size": MAX_ENTRY,
-                "discard": "new",
-                "storage": "file",
-                "retention": "limits",
-                "num_replicas": replicas,
-                "allow_direct": true,
-                "allow_rollup_hdrs": true,
-                "deny_delete": true,
-            })
-        };
-        let create = async |replicas| {
-            let subject = format!("$JS.API.STREAM.CREATE.KV_{bucket}");
-            self.store(subject, configuration(replicas).to_string().into()).await
-        };
-        // A server that is no cluster takes one copy alone, and says so.
-        let created = match create(COPIES).await {
-            Err(BusError::Store(text)) if text.contains("non-clustered") => create(1).await,
-            other => other,
-        };
-        // What exists with the same settings is no error; with others, those of the owner of the server hold.
-        match created {
-            Err(BusError::Store(text)) if text.contains("already in use") => Ok(()),
-            other => other.map(|_| ()),
-        }
+        let configuration = serde_json::json!({
+            "name": format!("KV_{bucket}"),
+            "subjects": [format!("$KV.{bucket}.>")],
+            "max_msgs_per_subject": 1,
+            "max_msg_size": MAX_ENTRY,
+            "discard": "new",
+            "storage": "file",
+            "retention": "limits",
+            "allow_direct": true,
+            "allow_rollup_hdrs": true,
+            "deny_delete": true,
+        });
+        self.create(&format!("KV_{bucket}"), configuration).await
     }
 
     async fn put(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), BusError> {
-        self.store(format!("$KV.{bucket}.{key}"), value).await.map(|_| ())
+        self.store(format!("$KV.{bucket}.{key}"), value, None).await.map(|_| ())
     }
 
     async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, BusError> {
         let subject = format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}");
-        let message = self.ask(subject, Vec::new(), SERVER).await?;
+        let message = self.ask(subject, Vec::new(), None, SERVER).await?;
         match message.status {
             None | Some(StatusCode::OK) => Ok(Some(message.payload.into())),
             Some(status) if status.as_u16() == 404 => Ok(None),
@@ -359,7 +389,8 @@ impl Bus for Nats {
         let mut keys = Vec::new();
         loop {
             let question = serde_json::json!({ "subjects_filter": format!("{prefix}>"), "offset": keys.len() });
-            let answer = self.store(format!("$JS.API.STREAM.INFO.KV_{bucket}"), question.to_string().into()).await?;
+            let answer =
+                self.store(format!("$JS.API.STREAM.INFO.KV_{bucket}"), question.to_string().into(), None).await?;
             let found = answer.state.subjects.len();
             keys.extend(
                 answer.state.subjects.into_keys().filter_map(|subject| Some(subject.strip_prefix(&prefix)?.to_owned())),
@@ -372,6 +403,6 @@ impl Bus for Nats {
 
     async fn remove(&self, bucket: &str, key: &str) -> Result<(), BusError> {
         let question = serde_json::json!({ "filter": format!("$KV.{bucket}.{key}") });
-        self.store(format!("$JS.API.STREAM.PURGE.KV_{bucket}"), question.to_string().into()).await.map(|_| ())
+        self.store(format!("$JS.API.STREAM.PURGE.KV_{bucket}"), question.to_string().into(), None).await.map(|_| ())
     }
 }

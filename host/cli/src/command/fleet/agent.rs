@@ -2,7 +2,10 @@
 
 use std::{fs, future::Future, os::unix::fs::DirBuilderExt as _, path::Path, pin::Pin, time::Duration};
 
-use super::{FleetError, runtime, table::KernelTable};
+use super::{
+    FleetError, runtime,
+    table::{KernelTable, OwnServer},
+};
 use crate::command::{
     context::Context,
     report::{self, CommandError, Exit},
@@ -44,6 +47,7 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
         };
         report::line(&format!("NOTICE: Agent {} is connected to {}: it {acts}.", file.name, file.server));
         let identity = Identity { id: key.id(), name: file.name.clone(), labels: file.labels.clone(), ring };
+        let server = OwnServer::new(&file.server, server);
         let table = KernelTable { server, recording: None, stop: stop.clone() };
         let agent = Agent::new(bus, table, identity, Records { journal, audit }, report::warnings());
         agent.run(stopped).await.map_err(FleetError::Bus)
