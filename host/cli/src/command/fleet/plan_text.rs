@@ -76,7 +76,7 @@ pub(super) fn sets(template: &Flows) -> Vec<String> {
     let mut sets = Vec::new();
     if has & field::MARK != 0 {
         let mask = template.rare.as_ref().filter(|_| has & field::MARK_MASK != 0).map(|rare| with(&rare.mark_mask));
-        let mask = mask.map(|mask| format!("/{mask:#x}")).unwrap_or_default();
+        let mask = mask.filter(|&mask| mask != u32::MAX).map(|mask| format!("/{mask:#x}")).unwrap_or_default();
         sets.push(format!("mark {:#x}{mask}", with(&template.mark)));
     }
     if has & field::TIMEOUT != 0 {

@@ -115,7 +115,8 @@ fn shown(line: &Value, _: &[u8]) -> Vec<u8> {
     if let Some(errno) = number("errno") {
         text.push_str(&format!(" (error {errno})"));
     }
-    if let Some(flow) = line.get("before").or_else(|| line.get("after")) {
+    // A line of an agent of a fleet has the hash of the line before there.
+    if let Some(flow) = line.get("before").filter(|before| before.is_object()).or_else(|| line.get("after")) {
         text.push_str(&format!(" {}", flow_of(flow)));
     }
     let reason = word("reason");
