@@ -183,6 +183,6 @@ must 0 fleet count -- -p udp --dport 53
 say "Each plan is done once"
 must 1 fleet apply "$scratch/dns.json"
 say "All of it is on record at each host, and a line that is changed or missing would show"
-must 0 fleet verify "$scratch/state/dns-1/audit.jsonl"
+must 0 audit verify "$scratch/state/dns-1/audit.jsonl"
 
 say "Done; the namespaces, the server and the agents go away now"

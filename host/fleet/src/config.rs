@@ -25,6 +25,8 @@ pub const AGENT_FILE: &str = "/etc/flowgate/fleet/agent.toml";
 pub const OPERATOR_FILE: &str = "/etc/flowgate/fleet/operator.toml";
 /// The directory of an agent's journal and audit.
 pub const STATE: &str = "/var/lib/flowgate/fleet";
+/// The audit of an agent.
+pub const AUDIT_FILE: &str = "/var/lib/flowgate/fleet/audit.jsonl";
 /// The port of NATS.
 const PORT: u16 = 4222;
 /// The longest trial of a release, in seconds.

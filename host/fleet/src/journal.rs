@@ -75,13 +75,16 @@ pub struct Record {
     /// How it ended; `None` if it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     outcome: Option<String>,
+    /// True if it was refused when it was found after an absence: it may begin if somebody asks for it again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    refused: bool,
 }
 
 impl Record {
     fn text(&self) -> String {
         match &self.outcome {
             Some(outcome) => format!("was done already ({outcome})"),
-            None => "has begun before, and did not end; flows may have been deleted or not".to_owned(),
+            None => "has begun before, and did not end; flows may have been touched or not".to_owned(),
         }
     }
 
@@ -155,16 +158,49 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Seen`] if it has begun before, and the others if this cannot be recorded.
     pub fn begin(&mut self, id: &str, expires: u64, now: u64) -> Result<(), JournalError> {
-        if let Some(seen) = self.records.get(id) {
-            return Err(JournalError::Seen(seen.clone()));
+        self.check(id)?;
+        self.make_room(now)?;
+        self.append(Record { id: id.to_owned(), expires, begun: now, outcome: None, refused: false })
+    }
+
+    /// Checks that a plan has not begun before.
+    ///
+    /// # Errors
+    /// [`JournalError::Seen`]
+    pub fn check(&self, id: &str) -> Result<(), JournalError> {
+        match self.records.get(id).filter(|record| !record.refused) {
+            Some(seen) => Err(JournalError::Seen(seen.clone())),
+            None => Ok(()),
         }
+    }
+
+    /// Returns true if a plan has begun, or was refused for good.
+    #[must_use]
+    pub fn knows(&self, id: &str) -> bool {
+        self.records.contains_key(id)
+    }
+
+    /// Records that a plan was refused for good, unless somebody asks for it again.
+    ///
+    /// # Errors
+    /// [`JournalError`] if this cannot be recorded.
+    pub fn refuse(&mut self, id: &str, expires: u64, now: u64) -> Result<(), JournalError> {
+        if self.knows(id) {
+            return Ok(());
+        }
+        self.make_room(now)?;
+        self.append(Record { id: id.to_owned(), expires, begun: now, outcome: None, refused: true })
+    }
+
+    /// Forgets what has expired, if the journal is long.
+    fn make_room(&mut self, now: u64) -> Result<(), JournalError> {
         if self.length > LONG {
             self.compact(now)?;
             if self.length > MAX_FILE / 2 {
                 return Err(JournalError::Full(path_text(&self.path)));
             }
         }
-        self.append(Record { id: id.to_owned(), expires, begun: now, outcome: None })
+        Ok(())
     }
 
     /// Records how a plan ended.
@@ -236,6 +272,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_is_known_and_may_begin_when_it_is_asked_for_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.refuse("a", 100, 1).unwrap();
+        drop(journal);
+        let mut journal = Journal::open(&path).unwrap();
+        assert!(journal.knows("a") && !journal.knows("b") && journal.check("a").is_ok());
+        journal.begin("a", 100, 2).unwrap();
+        // What has begun is not made one that was refused.
+        journal.refuse("a", 100, 3).unwrap();
+        drop(journal);
+        assert!(matches!(Journal::open(&path).unwrap().check("a"), Err(JournalError::Seen(_))));
+    }
+
+    #[test]
     fn cut_off_at_any_byte_it_has_all_whole_lines() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
@@ -281,7 +333,9 @@ mod tests {
         let path = directory.path().join("journal");
         let mut journal = Journal::open(&path).unwrap();
         let old: Vec<u8> = (0..20_000)
-            .flat_map(|number| Record { id: format!("{number:032}"), expires: 10, begun: 1, outcome: None }.line())
+            .flat_map(|number| {
+                Record { id: format!("{number:032}"), expires: 10, begun: 1, outcome: None, refused: false }.line()
+            })
             .collect();
         assert!(old.len() as u64 > LONG);
         journal.begin("live", 10 * AFTER, 1).unwrap();

@@ -6,7 +6,7 @@
 //! does not fit into one answer, and ends with a [`roll_call`]: every agent in exactly one state.
 //!
 //! The bus may read and withhold, but not forge: a [`plan`] is signed by operators' [`keys`], which each agent has in a
-//! file of its own, and done once ([`journal`]), on record ([`audit`]).
+//! file of its own, and done once ([`journal`]), on record ([`audit`]), by agents that are absent also [`later`].
 //!
 //! [`events`] delivers what pipelines show, batch by batch, into a stream.
 //! What agents run comes as [`bundle`]s, which a signed [`release`] names, and a [`rollout`] brings to them in stages;
@@ -23,6 +23,7 @@ pub mod config;
 pub mod events;
 pub mod journal;
 pub mod keys;
+pub mod later;
 pub mod lines;
 pub mod message;
 pub mod names;

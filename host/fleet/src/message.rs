@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     names::{AgentName, Label, MAX_LABELS},
-    plan::SignedPlan,
+    plan::{Action, SignedPlan},
     running::Running,
     table::{Facts, Form, Touched},
 };
@@ -141,7 +141,10 @@ pub enum Ask {
     },
     /// What an action would touch.
     Plan {
-        /// The selector, as words of `flowgate -D`.
+        /// What is done.
+        #[serde(default)]
+        action: Action,
+        /// The selector, and what is set, as words of `flowgate -D` or `-U`.
         words: Vec<String>,
     },
     /// An action: taken at the subject of commands only.
@@ -174,7 +177,7 @@ impl Question {
         }
         let question: Question = read(bytes, limit)?;
         match &question.ask {
-            Ask::Count { words } | Ask::List { words, .. } | Ask::Plan { words } => check_words(words)?,
+            Ask::Count { words } | Ask::List { words, .. } | Ask::Plan { words, .. } => check_words(words)?,
             _ => {}
         }
         Ok(question)

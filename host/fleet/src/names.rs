@@ -15,6 +15,14 @@ pub const DESIRED: &str = "FG_DESIRED";
 pub const BUNDLES: &str = "FG_BUNDLES";
 /// The key-value bucket with the states of rollouts.
 pub const ROLLOUTS: &str = "FG_ROLLOUT";
+/// The stream of what agents were commanded to do, refused and did.
+pub const AUDIT: &str = "FG_AUDIT";
+/// The stream of plans that were left for absent agents.
+pub const COMMANDS: &str = "FG_CMD";
+/// The subjects of all audits.
+pub const AUDITS: &str = "fg.1.audit.*";
+/// The subjects of all that was left for absent agents.
+pub const LEFT: &str = "fg.1.later.>";
 /// The subject at which the server tells about its storage, which it imports from the system account.
 pub const SERVER_STATE: &str = "fg.1.server.jsz";
 /// The subject at which NATS tells an account's user about itself.
@@ -50,7 +58,7 @@ pub fn largest_bucket(bucket: &str) -> Option<u64> {
 }
 
 /// Why a name is refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NameError {
     /// It is not an agent's key.
     #[error("`{}` is no key of an agent; it begins with U and has 56 characters, as in agent.toml", clean(.0))]
@@ -64,6 +72,9 @@ pub enum NameError {
     /// It is no digest.
     #[error("`{}` is no digest; it is SHA-256 as 64 hexadecimal digits in lower case", clean(.0))]
     Digest(String),
+    /// It is no id of a plan.
+    #[error("`{}` is no id of a plan, which has 32 hexadecimal digits", clean(.0))]
+    Plan(String),
     /// It is no label.
     #[error("`{}` is no label; it takes NAME or NAME=VALUE, of letters, digits, '-', '_' and '.', such as role=web", clean(.0))]
     Label(String),
@@ -136,6 +147,10 @@ checked! {
     AgentName, Name, is_word
 }
 checked! {
+    /// The id of a plan: 32 hexadecimal digits.
+    PlanId, Plan, |text| text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+checked! {
     /// A label of an agent: `NAME` or `NAME=VALUE`.
     Label, Label, |text| text.split_once('=').map_or_else(|| is_word(text), |(name, value)| is_word(name) && is_word(value))
 }
@@ -182,6 +197,30 @@ pub fn beat(agent: &AgentId) -> String {
 #[must_use]
 pub fn events(agent: &AgentId, pipeline: &str) -> String {
     format!("fg.1.events.{agent}.{pipeline}")
+}
+
+/// Returns the subject of an agent's audit.
+#[must_use]
+pub fn audit(agent: &AgentId) -> String {
+    format!("fg.1.audit.{agent}")
+}
+
+/// Returns the agent whose audit a subject is of.
+#[must_use]
+pub fn audited(subject: &str) -> Option<AgentId> {
+    subject.strip_prefix("fg.1.audit.")?.parse().ok()
+}
+
+/// Returns the subject of the list of plans that were left for an agent.
+#[must_use]
+pub fn notes(agent: &AgentId) -> String {
+    format!("fg.1.later.{agent}")
+}
+
+/// Returns the subject of a plan that was left for an agent.
+#[must_use]
+pub fn left(agent: &AgentId, plan: &PlanId) -> String {
+    format!("fg.1.later.{agent}.{plan}")
 }
 
 /// Returns the prefix of all inboxes of a user of the bus, by its key.

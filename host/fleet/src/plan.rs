@@ -24,11 +24,34 @@ const MAX_SIGNATURES: usize = 16;
 const MAX_PLAN: usize = MAX_COMMAND / 2;
 
 /// An action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Flows are deleted.
+    #[default]
     Delete,
+    /// Values of flows are set.
+    Update,
+}
+
+impl Action {
+    /// Returns the word for it, as in `flowgate delete`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Delete => "delete",
+            Action::Update => "update",
+        }
+    }
+
+    /// Returns the word for what it has done to flows.
+    #[must_use]
+    pub fn done(self) -> &'static str {
+        match self {
+            Action::Delete => "deleted",
+            Action::Update => "updated",
+        }
+    }
 }
 
 /// What a plan is for one agent.
@@ -52,7 +75,7 @@ pub struct Plan {
     pub id: String,
     /// What is done.
     pub action: Action,
-    /// To which flows: words of `flowgate -D`.
+    /// To which flows, and what is set: words of `flowgate -D` or `-U`.
     pub words: Vec<String>,
     /// When it was made, in seconds since 1970.
     pub made: u64,
@@ -60,8 +83,22 @@ pub struct Plan {
     pub expires: u64,
     /// By how many percent the flows of an agent may have become more.
     pub allowance: u32,
+    /// True if an agent that is absent when the plan is applied does it when it connects before the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent_later: bool,
     /// The agents, each with what it would touch.
     pub agents: Vec<Share>,
+}
+
+/// Until when a plan holds, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// For how many seconds it is valid.
+    pub life: u64,
+    /// By how many percent the flows of an agent may have become more.
+    pub allowance: u32,
+    /// True if an agent that is absent when the plan is applied does it when it connects before the end.
+    pub absent_later: bool,
 }
 
 /// A signature.
@@ -120,13 +157,28 @@ pub enum PlanError {
     NotNamed,
 }
 
-impl Plan {
-    /// Returns a plan that is made now and valid for some seconds.
+impl PlanError {
+    /// Returns the word for it in an audit.
     #[must_use]
-    pub fn new(action: Action, words: Vec<String>, agents: Vec<Share>, life: u64, allowance: u32) -> Self {
+    pub fn code(&self) -> &'static str {
+        match self {
+            PlanError::Size(_) | PlanError::Unreadable(_) | PlanError::Version(_) => "unreadable",
+            PlanError::Signatures { .. } | PlanError::NoSigners => "signatures",
+            PlanError::Expired(_) => "expired",
+            PlanError::Early(_) | PlanError::Long(_) => "times",
+            PlanError::NotNamed => "not-named",
+        }
+    }
+}
+
+impl Plan {
+    /// Returns a plan that is made now.
+    #[must_use]
+    pub fn new(action: Action, words: Vec<String>, agents: Vec<Share>, terms: Terms) -> Self {
+        let Terms { life, allowance, absent_later } = terms;
         let made = now();
         let expires = made.saturating_add(life.min(MAX_LIFE));
-        Plan { version: VERSION, id: random::id(), action, words, made, expires, allowance, agents }
+        Plan { version: VERSION, id: random::id(), action, words, made, expires, allowance, absent_later, agents }
     }
 
     /// Reads a plan.
@@ -223,7 +275,8 @@ mod tests {
     fn plan(agent: &AgentId) -> Plan {
         let touched = Touched { count: 10, hash: "00".into() };
         let share = Share { id: agent.clone(), name: "a".parse().unwrap(), touched };
-        Plan::new(Action::Delete, vec!["-p".into(), "udp".into()], vec![share], 600, 10)
+        let terms = Terms { life: 600, allowance: 10, absent_later: false };
+        Plan::new(Action::Delete, vec!["-p".into(), "udp".into()], vec![share], terms)
     }
 
     #[test]

@@ -155,6 +155,21 @@ pub enum ReleaseError {
     Long(u64),
 }
 
+impl ReleaseError {
+    /// Returns a word for it, as in the audit.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            ReleaseError::Size(_) | ReleaseError::Unreadable(_) | ReleaseError::Version(_) => "unreadable",
+            ReleaseError::Signatures { .. } | ReleaseError::NoSigners => "signatures",
+            ReleaseError::Others => "not-named",
+            ReleaseError::Older { .. } | ReleaseError::Twice(_) => "generation",
+            ReleaseError::Expired(_) => "expired",
+            ReleaseError::Early(_) | ReleaseError::Long(_) => "times",
+        }
+    }
+}
+
 impl Release {
     /// Returns a release that is made now and valid for some seconds.
     #[must_use]

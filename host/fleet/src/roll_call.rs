@@ -106,6 +106,21 @@ impl RollCall {
         self.0.iter().filter(|called| called.fate != Fate::Answered).count()
     }
 
+    /// Adds something to the reason of an agent that did not answer.
+    pub fn add(&mut self, agent: &AgentId, note: &str) {
+        let called = self.0.iter_mut().find(|called| called.id == *agent);
+        match called.map(|called| &mut called.fate) {
+            Some(
+                Fate::Partial(reason)
+                | Fate::Refused(reason)
+                | Fate::Failed(reason)
+                | Fate::Late(reason)
+                | Fate::Absent(reason),
+            ) => *reason = format!("{reason}; {note}"),
+            Some(Fate::Answered) | None => {}
+        }
+    }
+
     /// Returns one JSON object a line: each agent, and the sums.
     #[must_use]
     pub fn json(&self) -> String {

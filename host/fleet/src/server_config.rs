@@ -217,6 +217,12 @@ impl Record {
                 "fg.1.cmd.>".to_owned(),
                 names::SERVER_STATE.to_owned(),
                 names::USER_INFO.to_owned(),
+                names::LEFT.to_owned(),
+                format!("$JS.API.STREAM.CREATE.{}", names::COMMANDS),
+                format!("$JS.API.DIRECT.GET.{}.>", names::COMMANDS),
+                format!("$JS.API.STREAM.CREATE.{}", names::AUDIT),
+                format!("$JS.API.STREAM.INFO.{}", names::AUDIT),
+                format!("$JS.API.DIRECT.GET.{}", names::AUDIT),
             ];
             for bucket in [registry, names::DESIRED, names::BUNDLES, names::ROLLOUTS] {
                 publish.extend(["CREATE", "INFO", "PURGE"].map(|what| format!("$JS.API.STREAM.{what}.KV_{bucket}")));
@@ -249,9 +255,17 @@ impl Record {
                 format!("$JS.API.DIRECT.GET.KV_{registry}.$KV.{registry}.{key}"),
                 format!("$JS.API.DIRECT.GET.KV_{0}.$KV.{0}.{key}", names::DESIRED),
                 format!("$JS.API.DIRECT.GET.KV_{0}.$KV.{0}.*.*", names::BUNDLES),
+                names::audit(key),
+                format!("$JS.API.DIRECT.GET.{}.{}", names::AUDIT, names::audit(key)),
+                format!("$JS.API.DIRECT.GET.{}.{}", names::COMMANDS, names::notes(key)),
+                format!("$JS.API.DIRECT.GET.{}.{}.*", names::COMMANDS, names::notes(key)),
             ]);
-            let subscribe =
-                list([names::question(key), names::command(key), format!("{}.>", names::inbox(key.as_str()))]);
+            let subscribe = list([
+                names::question(key),
+                names::command(key),
+                names::notes(key),
+                format!("{}.>", names::inbox(key.as_str())),
+            ]);
             let _ = write!(
                 text,
                 "      # agent {name}\n      {{ nkey: {key}, permissions: {{\n        \

@@ -6,7 +6,7 @@ use flowgate_base::text::clean;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::random;
+use crate::{plan::Action, random};
 
 /// The form of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl SetHash {
     }
 }
 
-/// The table of a host. The words are those of `flowgate -L` or `-D` after the command.
+/// The table of a host. The words are those of `flowgate -L`, `-D` or `-U` after the command.
 pub trait Table: Send + Sync + 'static {
     /// Returns what does not change while the process runs, or only slowly.
     fn facts(&self) -> Facts;
@@ -98,17 +98,18 @@ pub trait Table: Send + Sync + 'static {
     /// [`TableError`]; [`TableError::Gone`] if writing failed.
     fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError>;
 
-    /// Returns what deleting these flows would touch, and touches nothing.
+    /// Returns what an action on these flows would touch, and touches nothing. The agent's own connection is never
+    /// among them.
     ///
     /// # Errors
     /// [`TableError`]
-    fn plan_delete(&self, words: &[String]) -> Result<Touched, TableError>;
+    fn plan(&self, action: Action, words: &[String]) -> Result<Touched, TableError>;
 
-    /// Deletes the flows that the words select, and returns their number.
+    /// Does it, and returns the number of flows that were touched.
     ///
     /// # Errors
     /// [`TableError`]
-    fn delete(&self, words: &[String]) -> Result<u64, TableError>;
+    fn act(&self, action: Action, words: &[String]) -> Result<u64, TableError>;
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use flowgate_fleet::{
     keys::ConnectKey,
     message::Ask,
     names,
+    plan::Action,
     roll_call::RollCall,
     server_config::{self, AgentOptions, FleetOptions},
     table::{Facts, Form, Table, TableError, Touched},
@@ -58,11 +59,11 @@ impl Table for Made {
         self.list(&[], form, out)
     }
 
-    fn plan_delete(&self, _: &[String]) -> Result<Touched, TableError> {
+    fn plan(&self, _: Action, _: &[String]) -> Result<Touched, TableError> {
         Ok(Touched::default())
     }
 
-    fn delete(&self, _: &[String]) -> Result<u64, TableError> {
+    fn act(&self, _: Action, _: &[String]) -> Result<u64, TableError> {
         Ok(0)
     }
 }

@@ -1,188 +1,23 @@
-//! Agents and who asks them on a bus in the process: the roll call, answers in many parts, and signed plans.
+//! Agents and who asks them on a bus in the process: the roll call, and answers in many parts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
+mod made;
+
 use std::{
-    collections::BTreeMap,
-    io::Write,
-    path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, atomic::Ordering, mpsc},
     time::Duration,
 };
 
-use flowgate_base::Warnings;
 use flowgate_fleet::{
-    agent::{Agent, Identity, Records},
-    audit::{self, Audit},
-    bus::{Bus, Memory, Subscription as _},
-    collector::{self, Chosen, Member, Taken},
-    journal::Journal,
-    keys::{ConnectKey, Keyring, SigningKey},
+    bus::{Bus, Subscription as _},
+    collector::{self, Chosen},
+    keys::ConnectKey,
     lines,
     message::{self, Answer, Ask, Entry, Question, State},
     names,
-    plan::{self, Action, Plan, Share, SignedPlan},
-    roll_call::RollCall,
-    table::{Facts, Form, SetHash, Table, TableError, Touched},
+    table::{Facts, Form},
 };
-
-const SOON: Duration = Duration::from_secs(20);
-
-/// A table of made-up flows: `rows` of them, each of `width` bytes.
-#[derive(Clone, Default)]
-struct Made {
-    rows: u64,
-    width: usize,
-    /// After how many rows the kernel fails.
-    fails_after: Option<u64>,
-    /// Counting waits for this.
-    held: Option<Arc<Mutex<mpsc::Receiver<()>>>>,
-    /// Bytes that have been written so far.
-    written: Arc<AtomicU64>,
-    /// How often flows were deleted.
-    deletions: Arc<AtomicU64>,
-    /// Flows that have come since the plan.
-    more: Arc<AtomicU64>,
-}
-
-impl Table for Made {
-    fn facts(&self) -> Facts {
-        Facts { flowgate: "1".into(), kernel: "6".into(), flows: self.rows, flows_max: 100 }
-    }
-
-    fn count(&self, words: &[String]) -> Result<u64, TableError> {
-        if words == ["nonsense"] {
-            return Err(TableError::Refused("nonsense is no option".into()));
-        }
-        if let Some(held) = &self.held {
-            let _ = held.lock().unwrap().recv();
-        }
-        Ok(self.rows)
-    }
-
-    fn list(&self, _: &[String], form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
-        for row in 0..self.rows {
-            if self.fails_after == Some(row) {
-                return Err(TableError::Failed("the kernel says no".into()));
-            }
-            let text = format!("{row:0width$}", width = self.width);
-            let line = if form == Form::Json { format!("{{\"row\":\"{text}\"}}\n") } else { format!("{text}\n") };
-            out.write_all(line.as_bytes()).map_err(|_| TableError::Gone)?;
-            self.written.fetch_add(line.len() as u64, Ordering::SeqCst);
-        }
-        Ok(self.rows)
-    }
-
-    fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
-        self.list(&[], form, out)
-    }
-
-    fn plan_delete(&self, _: &[String]) -> Result<Touched, TableError> {
-        Ok(Touched { count: self.rows + self.more.load(Ordering::SeqCst), hash: SetHash::default().digits() })
-    }
-
-    fn delete(&self, _: &[String]) -> Result<u64, TableError> {
-        self.deletions.fetch_add(1, Ordering::SeqCst);
-        Ok(self.rows)
-    }
-}
-
-/// A fleet on a bus in the process.
-struct Fleet {
-    bus: Memory,
-    directory: tempfile::TempDir,
-    signers: Vec<SigningKey>,
-    need: usize,
-    agents: BTreeMap<String, (names::AgentId, tokio::task::JoinHandle<()>)>,
-}
-
-impl Fleet {
-    async fn new(need: usize) -> Self {
-        let bus = Memory::default();
-        bus.prepare(names::REGISTRY).await.unwrap();
-        let signers = (0..3).map(|_| SigningKey::generate()).collect();
-        Fleet { bus, directory: tempfile::tempdir().unwrap(), signers, need, agents: BTreeMap::new() }
-    }
-
-    fn path(&self, name: &str, file: &str) -> std::path::PathBuf {
-        self.directory.path().join(format!("{name}.{file}"))
-    }
-
-    /// Starts an agent, and waits until it is in the registry.
-    async fn start(&mut self, name: &str, labels: &[&str], table: Made) {
-        let key = ConnectKey::generate();
-        self.start_as(name, labels, table, key.id()).await;
-    }
-
-    async fn start_as(&mut self, name: &str, labels: &[&str], table: Made, id: names::AgentId) {
-        let public: Vec<String> = self.signers.iter().map(SigningKey::public).collect();
-        let identity = Identity {
-            id: id.clone(),
-            name: name.parse().unwrap(),
-            labels: labels.iter().map(|label| label.parse().unwrap()).collect(),
-            ring: Keyring::new(&public, self.need).unwrap(),
-        };
-        let records = Records {
-            journal: Journal::open(&self.path(name, "journal")).unwrap(),
-            audit: Audit::open(&self.path(name, "audit")).unwrap(),
-        };
-        let agent = Agent::new(self.bus.clone(), table, identity, records, Warnings::ignored());
-        let task = tokio::spawn(async { drop(agent.run(std::future::pending()).await) });
-        while self.bus.get(names::REGISTRY, id.as_str()).await.unwrap().is_none() {
-            tokio::task::yield_now().await;
-        }
-        self.agents.insert(name.to_owned(), (id, task));
-    }
-
-    /// Ends an agent as a kill does: the bus has nobody any more who takes its messages.
-    async fn kill(&mut self, name: &str) {
-        let (_, task) = self.agents.remove(name).unwrap();
-        task.abort();
-        let _ = task.await;
-    }
-
-    async fn members(&self) -> Vec<Member> {
-        collector::members(&self.bus).await.unwrap()
-    }
-
-    /// Asks all, and returns the roll call with the answers by name.
-    async fn ask(&self, ask: Ask, within: Duration) -> (RollCall, BTreeMap<String, Vec<Answer>>) {
-        let members = self.members().await;
-        let mut answers: BTreeMap<String, Vec<Answer>> = BTreeMap::new();
-        let take = |index: usize, answer: &Answer| {
-            answers.entry(members[index].name.to_string()).or_default().push(answer.clone());
-            Taken::Used
-        };
-        let roll = collector::ask(&self.bus, &members, ask, within, take).await.unwrap();
-        assert_eq!(roll.agents().len(), members.len(), "each is in the roll call");
-        (roll, answers)
-    }
-
-    async fn plan(&self) -> Plan {
-        let (_, answers) = self.ask(Ask::Plan { words: vec!["-p".into(), "udp".into()] }, SOON).await;
-        let members = self.members().await;
-        let share = |member: &Member| {
-            let touched = answers[member.name.as_str()][0].head.touched.clone().unwrap();
-            Share { id: member.id.clone(), name: member.name.clone(), touched }
-        };
-        Plan::new(Action::Delete, vec!["-p".into(), "udp".into()], members.iter().map(share).collect(), 600, 10)
-    }
-
-    fn signed(&self, plan: &Plan, by: &[usize]) -> SignedPlan {
-        let mut signed = plan.unsigned().unwrap();
-        by.iter().for_each(|&signer| signed.sign(&self.signers[signer]));
-        signed
-    }
-}
-
-fn fates(roll: &RollCall) -> Vec<(String, &'static str, String)> {
-    let of = roll.agents().iter();
-    of.map(|called| (called.name.to_string(), called.fate.word(), called.fate.reason().unwrap_or_default().to_owned()))
-        .collect()
-}
+use made::{Fleet, Made, SOON, fates};
 
 #[tokio::test]
 async fn every_agent_ends_in_exactly_one_state() {
@@ -327,88 +162,6 @@ async fn agents_are_chosen_by_labels_and_names() {
     fleet.start("db", &[], Made::default()).await;
     let names: Vec<String> = fleet.members().await.iter().map(|member| member.name.to_string()).collect();
     assert_eq!(names.iter().filter(|name| name.starts_with("db.U")).count(), 2, "{names:?}");
-}
-
-#[tokio::test]
-async fn a_plan_is_done_once_and_only_as_it_was_signed() {
-    let mut fleet = Fleet::new(2).await;
-    let table = Made { rows: 10, width: 1, ..Made::default() };
-    let (deletions, more) = (table.deletions.clone(), table.more.clone());
-    fleet.start("a", &[], table.clone()).await;
-    let deleted = || deletions.load(Ordering::SeqCst);
-    let plan = fleet.plan().await;
-    let subject = names::command(&fleet.agents["a"].0);
-    let apply = |plan: SignedPlan| {
-        let (bus, subject) = (fleet.bus.clone(), subject.clone());
-        async move {
-            let question = message::write(&Question::new(Ask::Apply { plan }));
-            Answer::read(&bus.request(subject, question, SOON).await.unwrap()).unwrap().head
-        }
-    };
-    let refused = |head: message::Head, why: &str| {
-        assert_eq!(head.state, State::Refused, "{head:?}");
-        assert!(head.reason.as_deref().unwrap_or_default().contains(why), "{head:?} lacks {why:?}");
-    };
-
-    refused(apply(fleet.signed(&plan, &[])).await, "0 valid signatures");
-    refused(apply(fleet.signed(&plan, &[0])).await, "1 valid signatures");
-    let mut forged = fleet.signed(&plan, &[0, 1]);
-    forged.plan = forged.plan.replace("udp", "tcp");
-    refused(apply(forged).await, "0 valid signatures");
-    let mut foreign = fleet.signed(&plan, &[0]);
-    foreign.sign(&SigningKey::generate());
-    refused(apply(foreign).await, "1 valid signatures");
-    let expired = Plan { made: plan::now() - 100, expires: plan::now() - 1, ..plan.clone() };
-    refused(apply(fleet.signed(&expired, &[0, 1])).await, "expired");
-    let others = Plan { agents: Vec::new(), ..plan.clone() };
-    refused(apply(fleet.signed(&others, &[0, 1])).await, "does not name this agent");
-    more.store(2, Ordering::SeqCst);
-    refused(apply(fleet.signed(&plan, &[0, 1])).await, "there are 12 such flows now, the plan has 10, and 11");
-    assert_eq!(deleted(), 0);
-
-    more.store(1, Ordering::SeqCst);
-    let head = apply(fleet.signed(&plan, &[1, 2])).await;
-    assert_eq!((head.state, head.flows, deleted()), (State::Answered, Some(10), 1));
-    refused(apply(fleet.signed(&plan, &[0, 1, 2])).await, "was done already (10 flows deleted)");
-    // A command is taken at its subject only, which others may publish to than to that of questions.
-    let question = message::write(&Question::new(Ask::Apply { plan: fleet.signed(&fleet.plan().await, &[0, 1]) }));
-    let as_question = fleet.bus.request(names::question(&fleet.agents["a"].0), question, SOON).await.unwrap();
-    refused(Answer::read(&as_question).unwrap().head, "commands are not taken as questions");
-    assert_eq!(deleted(), 1);
-
-    // Killed and started again, it still knows.
-    let id = fleet.agents["a"].0.clone();
-    let signed = fleet.signed(&plan, &[0, 1]);
-    fleet.kill("a").await;
-    fleet.bus.remove(names::REGISTRY, id.as_str()).await.unwrap();
-    fleet.start_as("a", &[], table, id).await;
-    let question = message::write(&Question::new(Ask::Apply { plan: signed }));
-    let again = fleet.bus.request(subject, question, SOON).await.unwrap();
-    refused(Answer::read(&again).unwrap().head, "was done already");
-    assert_eq!(deleted(), 1);
-    let path = fleet.path("a", "audit");
-    assert_eq!(audit::verify(&path).unwrap(), 7 + 2 + 2);
-    let stages = |path: &Path| -> Vec<String> {
-        let text = std::fs::read_to_string(path).unwrap();
-        let line =
-            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["stage"].as_str().unwrap().to_owned();
-        text.lines().map(line).collect()
-    };
-    assert_eq!(stages(&path)[7..9], ["intent", "result"]);
-}
-
-#[tokio::test]
-async fn whoever_floods_it_with_refused_plans_does_not_fill_the_disk() {
-    let mut fleet = Fleet::new(1).await;
-    fleet.start("a", &[], Made::default()).await;
-    let subject = names::command(&fleet.agents["a"].0);
-    let signed = SignedPlan { plan: "{}".into(), signatures: Vec::new() };
-    let question = message::write(&Question::new(Ask::Apply { plan: signed }));
-    for _ in 0..200 {
-        fleet.bus.request(subject.clone(), question.clone(), SOON).await.unwrap();
-    }
-    let lines = audit::verify(&fleet.path("a", "audit")).unwrap();
-    assert!((60..=63).contains(&lines), "{lines}");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use flowgate_fleet::{
     keys::{ConnectKey, Keyring, SigningKey},
     message::{self, Answer, Ask, Question, State},
     names::{self, AgentId, Label},
+    plan::Action,
     release::{Audience, BundleRef, Desired, Release, SignedRelease},
     rollout::{self, Gate, OnFailure, Pace, Phase, Progress, Rollout, RolloutError, Terms},
     running::{Health, Job, Runner, Running, Service, ServiceState},
@@ -52,11 +53,11 @@ impl Table for Empty {
         Ok(0)
     }
 
-    fn plan_delete(&self, _: &[String]) -> Result<Touched, TableError> {
+    fn plan(&self, _: Action, _: &[String]) -> Result<Touched, TableError> {
         Ok(Touched::default())
     }
 
-    fn delete(&self, _: &[String]) -> Result<u64, TableError> {
+    fn act(&self, _: Action, _: &[String]) -> Result<u64, TableError> {
         Ok(0)
     }
 }
@@ -278,10 +279,11 @@ impl Fleet {
 
     fn audited(&self, name: &str) -> Vec<(String, String)> {
         let path = self.hosts[name].state.join("audit");
-        audit::verify(&path).unwrap();
+        assert!(audit::verify(&path).unwrap().1.is_empty());
         let text = fs::read_to_string(&path).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<audit::Line>(line).unwrap());
-        lines.map(|line| (line.stage, line.text)).collect()
+        let stage = |line: &audit::Line| format!("{:?}", line.record.stage).to_lowercase();
+        lines.map(|line| (stage(&line), line.record.reason)).collect()
     }
 }
 

@@ -67,31 +67,32 @@ fn a_plan_is_done_as_it_was_signed_once_and_by_nobody_else() {
         assert!(outcome.errors().contains("was done already (20 flows deleted)"), "{}", outcome.errors());
         assert_eq!(fleet.count("beta", 53), 5);
 
-        let audit = fleet.namespace.directory().join("state/beta/audit.jsonl");
+        let audit = fleet.audit_of("beta");
         let lines = objects(&fs::read_to_string(&audit).unwrap());
         let stages: Vec<&str> = lines.iter().filter_map(|line| line["stage"].as_str()).collect();
         assert_eq!(stages, ["refused", "refused", "refused", "refused", "intent", "result", "refused"]);
+        assert_eq!((&lines[0]["code"], &lines[6]["code"]), (&"signatures".into(), &"replayed".into()));
+        assert_eq!((&lines[5]["result"], &lines[5]["count"]), (&"done".into(), &20.into()));
         assert_eq!(lines[4]["signers"].as_array().unwrap().len(), 2);
-        let verify = fleet.ask(&format!("verify {}", audit.display()));
+        let file = audit.display().to_string();
+        let verify = fleet.audit(&format!("verify {file}"));
         assert!(verify.status == 0 && verify.text().contains("7 lines"), "{}{}", verify.text(), verify.errors());
+        // The filters of `audit` hold for it as well.
+        let found = fleet.audit(&format!("{file} --stage result --action delete -o json"));
+        assert_eq!(objects(&found.text()), lines[5..6]);
+        assert_eq!(fleet.audit(&format!("{file} --open")).status, 1, "nothing is in progress");
         let text = fs::read_to_string(&audit).unwrap();
-        fs::write(&audit, text.replacen("20 flows deleted", "2 flows deleted", 1)).unwrap();
-        let verify = fleet.ask(&format!("verify {}", audit.display()));
-        assert!(verify.status == 1 && verify.errors().contains("line 7: it does not follow"), "{}", verify.errors());
+        fs::write(&audit, text.replacen("\"count\":20,\"result\"", "\"count\":2,\"result\"", 1)).unwrap();
+        let verify = fleet.audit(&format!("verify {file}"));
+        let flaw = "line 7: it does not follow from line 6";
+        assert!(verify.status == 1 && verify.text().contains(flaw), "{}{}", verify.text(), verify.errors());
     });
 }
 
 #[test]
 fn one_signature_is_enough_where_one_is_needed_and_the_agents_own_connection_stays() {
     Fleet::run(&["alpha"], "", |fleet| {
-        // The table has real connections only where something asks for them.
-        let rules = fleet.namespace.directory().join("rules");
-        fs::write(&rules, "table inet t { chain c { type filter hook output priority 0; ct state new accept; }; }\n")
-            .unwrap();
-        let load = ["netns", "exec", "alpha", "nft", "-f", &rules.display().to_string()];
-        flowgate_test_support::Program::new("ip").must(&load);
-        fleet.agent("alpha").finish();
-        fleet.start("alpha");
+        fleet.track_connections("alpha");
         let own = |fleet: &Fleet<'_>| fleet.inside("alpha", "-L -p tcp --dport 4222").text().lines().count();
         assert!(own(fleet) >= 1, "its connection is in its table");
         fleet.fill("alpha", 53, 10);

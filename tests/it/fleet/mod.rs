@@ -2,12 +2,15 @@
 //!
 //! Needs root, `ip`, `nft` and `nats-server`: `make setup` installs them.
 
+mod absent;
 mod acting;
 mod asking;
+mod auditing;
 mod events;
 mod rollout;
 mod simulating;
 mod stream;
+mod updating;
 
 use std::{
     fs,
@@ -109,6 +112,18 @@ impl Fleet<'_> {
         self.ask_as("admin", line)
     }
 
+    /// Runs `audit` as an operator.
+    fn audit(&self, line: &str) -> Outcome {
+        let operator = self.place().join("operators/admin/operator.toml");
+        let program = flowgate().environment("FLOWGATE_FLEET", &operator.display().to_string());
+        program.run(&words(&format!("audit {line}")))
+    }
+
+    /// Returns the file of an agent's audit.
+    fn audit_of(&self, name: &str) -> PathBuf {
+        self.namespace.directory().join("state").join(name).join("audit.jsonl")
+    }
+
     /// Runs flowgate in the namespace of an agent.
     fn inside(&self, name: &str, line: &str) -> Outcome {
         let program = flowgate().path.display().to_string();
@@ -127,6 +142,17 @@ impl Fleet<'_> {
         fs::write(&file, lines.collect::<String>()).unwrap();
         let outcome = self.inside(name, &format!("-R {}", file.display()));
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
+    }
+
+    /// Has an agent's real connections tracked, as a table does only where something asks for them, its own one too.
+    fn track_connections(&mut self, name: &str) {
+        let rules = self.namespace.directory().join("rules");
+        fs::write(&rules, "table inet t { chain c { type filter hook output priority 0; ct state new accept; }; }\n")
+            .unwrap();
+        let load = ["netns", "exec", name, "nft", "-f", &rules.display().to_string()];
+        Program::new("ip").must(&load);
+        self.agent(name).finish();
+        self.start(name);
     }
 
     /// Returns the number of an agent's flows of UDP to this port.

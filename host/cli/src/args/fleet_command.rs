@@ -40,6 +40,26 @@ pub struct AskArgs {
     pub allow_missing: usize,
 }
 
+/// What a plan says besides what is done. The comments are their help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct PlanArgs {
+    /// Count only
+    #[arg(long)]
+    pub dry_run: bool,
+    /// With --dry-run: write the plan to this file
+    #[arg(long, value_name = "FILE", requires = "dry_run", value_hint = clap::ValueHint::FilePath)]
+    pub plan: Option<PathBuf>,
+    /// How long the plan is valid, a day at most
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
+    pub expires: Duration,
+    /// By how many percent the flows of an agent may have become more
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_hint = clap::ValueHint::Other)]
+    pub allowance: u32,
+    /// Agents that are absent when the plan is applied do it when they connect before it expires
+    #[arg(long)]
+    pub absent_later: bool,
+}
+
 /// A subcommand of `fleet`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub enum FleetCommand {
@@ -221,27 +241,42 @@ pub enum FleetCommand {
         allowance. No agent deletes its own connection to the server.\n\n\
         Without --dry-run the plan is signed with the key of this operator and applied at once; agents that need more \
         signatures refuse.\n\n\
+        An agent that is absent when the plan is applied does not do it, unless the plan has --absent-later: then it does \
+        it when it connects before the plan expires.\n\n\
         Examples:\n  flowgate fleet delete --dry-run -- -p udp --dport 53\n  \
         flowgate fleet delete --dry-run --plan dns.json --on role=web -- -p udp --dport 53\n  \
-        flowgate fleet sign dns.json && flowgate fleet apply dns.json"
+        flowgate fleet sign dns.json && flowgate fleet apply dns.json\n  \
+        flowgate fleet delete --absent-later --expires 12h -- -s 198.51.100.7"
     )]
     Delete {
         /// Whom, and for how long
         #[command(flatten)]
         ask: AskArgs,
-        /// Count only
-        #[arg(long)]
-        dry_run: bool,
-        /// With --dry-run: write the plan to this file
-        #[arg(long, value_name = "FILE", requires = "dry_run", value_hint = clap::ValueHint::FilePath)]
-        plan: Option<PathBuf>,
-        /// How long the plan is valid, a day at most
-        #[arg(long, value_name = "TIME", default_value = "15m", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
-        expires: Duration,
-        /// By how many percent the flows of an agent may have become more
-        #[arg(long, value_name = "PERCENT", default_value_t = 10, value_hint = clap::ValueHint::Other)]
-        allowance: u32,
+        /// What the plan says besides
+        #[command(flatten)]
+        plan: PlanArgs,
         /// Selectors, as of -D
+        #[arg(last = true, required = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
+        words: Vec<OsString>,
+    },
+    /// Set values of flows of all agents: mark, timeout, labels, status; as a plan, or at once
+    #[command(
+        after_help = "After -- come selectors and values as of flowgate -U, where -m, -t, -u, --state and --label-add set, and \
+        --where selects. It is planned, signed and applied as a deletion is: `flowgate fleet delete --help`. The plan says \
+        what is set; flows that have these values already are not counted. No agent changes its own connection to the \
+        server.\n\n\
+        Examples:\n  flowgate fleet update --dry-run -- -p udp --where 'dport == 53' -m 7\n  \
+        flowgate fleet update --on role=web -- -s 198.51.100.7 -t 10\n  \
+        flowgate fleet update --dry-run --plan mark.json -- -p tcp --dport 443 -m 0x10/0xf0"
+    )]
+    Update {
+        /// Whom, and for how long
+        #[command(flatten)]
+        ask: AskArgs,
+        /// What the plan says besides
+        #[command(flatten)]
+        plan: PlanArgs,
+        /// Selectors and values, as of -U
         #[arg(last = true, required = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
         words: Vec<OsString>,
     },
@@ -285,8 +320,12 @@ pub enum FleetCommand {
         output: Report,
     },
     /// Have a plan done by the agents in it
-    #[command(after_help = "It is for the agents that are connected now: one that is absent does not do it later.\n\n\
-        Example:\n  flowgate fleet apply dns.json")]
+    #[command(
+        after_help = "The agents that are connected do it now. One that is absent does not do it later, unless the \
+        plan was made with --absent-later: then it is left for it on the server, and the roll call says until when. It may \
+        be applied again, for those that were missing: what is done is not done twice.\n\n\
+        Example:\n  flowgate fleet apply dns.json"
+    )]
     Apply {
         /// Who asks
         #[command(flatten)]
@@ -301,13 +340,34 @@ pub enum FleetCommand {
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
+}
+
+/// A subcommand of `audit`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+pub enum AuditCommand {
     /// Check that no line of an agent's audit was changed or is missing
-    #[command(after_help = "Example:\n  flowgate fleet verify /var/lib/flowgate/fleet/audit.jsonl")]
-    Verify {
-        /// The audit
-        #[arg(value_hint = clap::ValueHint::FilePath)]
-        file: PathBuf,
-    },
+    #[command(
+        after_help = "Each line of an agent's audit has the hash of the line before, so that it shows where one is missing, \
+        was changed, came twice or is forged, and where an audit begins anew. The exit status is 1 if there is such a \
+        line. That the last lines are missing shows only if they are elsewhere: --fleet checks what the agents have \
+        shipped to the server, FILE what is on a host.\n\n\
+        Examples:\n  flowgate audit verify /var/lib/flowgate/fleet/audit.jsonl\n  flowgate audit verify --fleet"
+    )]
+    Verify(VerifyOptions),
+}
+
+/// The options of `audit verify`. The comments are their help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct VerifyOptions {
+    /// The audit of the agent on this host
+    #[arg(conflicts_with = "fleet", default_value = config::AUDIT_FILE, value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The audits of all agents, as they shipped them to the server
+    #[arg(long)]
+    pub fleet: bool,
+    /// Who asks
+    #[command(flatten)]
+    pub operator: OperatorArgs,
 }
 
 /// Parses how long an agent has to answer.

@@ -91,6 +91,7 @@ pub enum PolicyCommand {
 
 /// The options of `audit`. The comments are their help.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+#[cfg_attr(feature = "fleet", command(args_conflicts_with_subcommands = true))]
 pub struct AuditOptions {
     /// Files of an audit, which may be compressed; the audit of the service if none is given
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -116,7 +117,28 @@ pub struct AuditOptions {
     /// Only intents without a result: what was in progress when the service ended abruptly
     #[arg(long, conflicts_with = "stage")]
     pub open: bool,
-    /// Output format; as JSON, lines are printed unchanged
+    /// Output format; as JSON, lines are printed unchanged, those of a fleet with the agent as their first member
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: Report,
+    /// The audits of all agents of a fleet, as they shipped them to the server
+    #[cfg(feature = "fleet")]
+    #[arg(long, conflicts_with_all = ["files", "tenant", "plugin"])]
+    pub fleet: bool,
+    /// With --fleet: only this agent, by name or id; may be repeated
+    #[cfg(feature = "fleet")]
+    #[arg(long = "agent", value_name = "NAME", requires = "fleet", value_hint = clap::ValueHint::Other)]
+    pub agents: Vec<String>,
+    /// With --fleet: the operator's file; without it, the one that FLOWGATE_FLEET names, or
+    /// /etc/flowgate/fleet/operator.toml
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "FILE", requires = "fleet", value_hint = clap::ValueHint::FilePath)]
+    pub operator: Option<PathBuf>,
+    /// Only records of this plan of a fleet
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "ID", value_hint = clap::ValueHint::Other)]
+    pub plan: Option<String>,
+    /// What to do instead
+    #[cfg(feature = "fleet")]
+    #[command(subcommand)]
+    pub command: Option<super::fleet_command::AuditCommand>,
 }

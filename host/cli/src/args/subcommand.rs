@@ -174,10 +174,21 @@ pub enum Subcommand {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Search the audit: actions that plugins of tenants requested, and their results
-    #[command(after_help = "Examples:\n  flowgate audit --tenant blue --since 1h\n  \
+    /// Search the audit: actions that plugins of tenants requested, or operators of a fleet, and their results
+    #[cfg_attr(
+        not(feature = "fleet"),
+        command(after_help = "Examples:\n  flowgate audit --tenant blue --since 1h\n  \
         flowgate audit --stage refused --result out-of-scope -o json /var/log/flowgate/audit.jsonl.1.gz\n  \
-        flowgate audit --open      # what was in progress when the service ended abruptly")]
+        flowgate audit --open      # what was in progress when the service ended abruptly")
+    )]
+    #[cfg_attr(
+        feature = "fleet",
+        command(after_help = "Examples:\n  flowgate audit --tenant blue --since 1h\n  \
+        flowgate audit --stage refused --result out-of-scope -o json /var/log/flowgate/audit.jsonl.1.gz\n  \
+        flowgate audit --open      # what was in progress when the service ended abruptly\n  \
+        flowgate audit --fleet --since 1d --stage refused\n  \
+        flowgate audit verify --fleet")
+    )]
     Audit(AuditOptions),
     /// Tenants with plugins of their own: check a policy file, control the service
     Policy {

@@ -15,7 +15,8 @@ pub struct Synopsis {
     pub arguments: Vec<(String, String)>,
 }
 
-/// Returns all subcommands except `help`. Subcommands with subcommands of their own are replaced by these.
+/// Returns all subcommands except `help`. Subcommands with subcommands of their own are replaced by these, unless they
+/// do something without one.
 pub fn synopses() -> Vec<Synopsis> {
     let mut all = Vec::new();
     collect("", &Program::command(), &mut all);
@@ -27,8 +28,9 @@ fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
     for command in command.get_subcommands() {
         let name_of_it = format!("{beginning}{}", command.get_name());
-        if command.has_subcommands() {
-            collect(&format!("{name_of_it} "), command, all);
+        let below = format!("{name_of_it} ");
+        if command.has_subcommands() && command.get_positionals().next().is_none() {
+            collect(&below, command, all);
             continue;
         }
         let arguments: Vec<(String, String)> =
@@ -42,6 +44,7 @@ fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
             }
         });
         all.push(Synopsis { usage, help: text(command.get_about()), arguments });
+        collect(&below, command, all);
     }
 }
 

@@ -48,7 +48,13 @@ const SCREEN_WORDS: [(&str, &str); 4] = [
     ("Look:", "list, watch, get, top, count, stats"),
     ("Change:", "create, add, update, delete, flush, load"),
     ("Record:", "record, replay"),
-    ("Extend:", "run, plugin, policy, audit, doctor, completions, man"),
+    (
+        "Extend:",
+        match cfg!(feature = "fleet") {
+            true => "run, plugin, policy, audit, fleet, doctor, completions, man",
+            false => "run, plugin, policy, audit, doctor, completions, man",
+        },
+    ),
 ];
 
 /// Returns the whole text for standard output.

@@ -172,6 +172,10 @@ impl Context<'_> {
                 run::run(options, content, self.stop, (self.board, &self.counters), self.sink)
             }
             Subcommand::Plugin { command } => plugin::run(self, command),
+            #[cfg(feature = "fleet")]
+            Subcommand::Audit(options) if options.fleet || options.command.is_some() => {
+                super::fleet::audit(self, options)
+            }
             Subcommand::Audit(options) => policy::audit(options, self.sink),
             Subcommand::Policy { command } => policy::run(command, self.sink),
             #[cfg(feature = "fleet")]

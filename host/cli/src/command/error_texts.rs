@@ -290,7 +290,13 @@ fn of_fleets(messages: &mut Messages) {
         server_config::SetupError,
         table::TableError,
     };
-    add!(messages, NameError: Id (text()) 1, Name (text()) 1, Digest (text()) 1, Label (text()) 1);
+    add!(messages, NameError:
+        Id (text()) 1,
+        Name (text()) 1,
+        Digest (text()) 1,
+        Label (text()) 1,
+        Plan (text()) 1,
+    );
     add!(messages, StoredError: File {path: text(), source: io()} 2, Damaged {path: text(), reason: text()} 2);
     add!(messages, BundleError:
         File {path: text(), source: io()} 2,
@@ -312,7 +318,7 @@ fn of_fleets(messages: &mut Messages) {
         Signer (text()) 1,
     );
     add!(messages, MessageError: Json (serde_json::Error::custom(HOSTILE)) 1, Many (text()) 1);
-    add!(messages, BusError: Denied (text()) 1, Store (text()) 1, Other (text()) 1);
+    add!(messages, BusError: Denied (text()) 1, Conflict (text()) 1, Store (text()) 1, Other (text()) 1);
     add!(messages, ConnectError:
         Unreachable {server: text(), reason: text()} 2,
         Unknown {server: text()} 1,
@@ -347,6 +353,7 @@ fn of_fleets(messages: &mut Messages) {
         State {path: path(), source: io()} 2,
         Servers (text()) 1,
         Recording (TableError::Failed(text())) 1,
+        Output (io()) 1,
         Runtime (io()) 1,
     );
     messages.add("FleetError::Question", &FleetError::Question(text()).to_string(), 1, true);

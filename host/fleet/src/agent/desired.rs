@@ -18,6 +18,7 @@ use super::{
     keeper::{Keeper, Note},
 };
 use crate::{
+    audit::{Record, Stage},
     bundle::{BundleError, MAX_BUNDLE},
     bus::{Bus, BusError},
     message::{Answer, State},
@@ -64,6 +65,11 @@ enum FetchError {
     Ended,
 }
 
+/// Returns a record about a release.
+fn of_release(stage: Stage) -> Record {
+    Record { action: "run".into(), stage, ..Record::default() }
+}
+
 impl<B: Bus, T: Table> Inner<B, T> {
     /// Follows what is to be run, until it is dropped.
     pub(super) async fn follow(self: Arc<Self>) {
@@ -87,7 +93,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
             tokio::select! {
                 () = tokio::time::sleep_until(at) => {
                     // On trial, this is what finds out whether the server can be reached.
-                    let looked = self.clone().look().await;
+                    let looked = self.clone().look_at_desired().await;
                     let pause = if looked.head.state == State::Failed { AGAIN } else { CHECK };
                     next = Instant::now() + random::jitter(pause);
                 }
@@ -115,7 +121,9 @@ impl<B: Bus, T: Table> Inner<B, T> {
     async fn record(self: Arc<Self>, note: Note) {
         let written = tokio::task::spawn_blocking(move || {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = records.0.audit.append("result", &note.id, &note.text, Vec::new()) {
+            if let Err(error) =
+                records.0.audit.append(Record { plan: note.id, reason: note.text, ..of_release(Stage::Result) })
+            {
                 self.warnings.line(&error.to_string());
             }
         });
@@ -123,7 +131,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
     }
 
     /// Looks at what is to be run, and begins with it if that is new.
-    pub(super) async fn look(self: Arc<Self>) -> Answer {
+    pub(super) async fn look_at_desired(self: Arc<Self>) -> Answer {
         let Some(following) = &self.following else {
             return Answer::without(State::Refused, "this agent runs nothing from elsewhere");
         };
@@ -154,12 +162,13 @@ impl<B: Bus, T: Table> Inner<B, T> {
                 let digest = Digest::of(&value);
                 if refused.as_ref() != Some(&digest) {
                     *refused = Some(digest);
-                    let (inner, reason) = (self.clone(), error.to_string());
+                    let (inner, code, reason) = (self.clone(), error.code().to_owned(), error.to_string());
                     let written = tokio::task::spawn_blocking(move || {
                         let mut records = inner.records.lock().unwrap_or_else(PoisonError::into_inner);
                         let (records, refusals) = &mut *records;
                         if refusals.take(1) == 1
-                            && let Err(error) = records.audit.append("refused", &id, &reason, Vec::new())
+                            && let Err(error) =
+                                records.audit.append(Record { plan: id, code, reason, ..of_release(Stage::Refused) })
                         {
                             inner.warnings.line(&error.to_string());
                         }
@@ -244,7 +253,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
         let (inner, id) = (self.clone(), release.id.clone());
         let recorded = tokio::task::spawn_blocking(move || {
             let mut records = inner.records.lock().unwrap_or_else(PoisonError::into_inner);
-            records.0.audit.append("intent", &id, &text, signers)
+            records.0.audit.append(Record { plan: id, reason: text, signers, ..of_release(Stage::Intent) })
         });
         match recorded.await {
             Ok(Ok(())) => keeper.run(release.clone()),

@@ -7,7 +7,9 @@ mod action;
 mod cache;
 mod desired;
 mod keeper;
+mod later;
 mod rows;
+mod ship;
 mod stored;
 
 use std::{
@@ -21,7 +23,7 @@ use std::{
 };
 
 use flowgate_base::{TokenBucket, Warnings};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use crate::{
     audit::Audit,
@@ -33,6 +35,7 @@ use crate::{
     random,
     table::{Table, TableError},
 };
+use action::Way;
 use desired::Following;
 pub use keeper::Keeper;
 use rows::Cursor;
@@ -133,6 +136,10 @@ impl<B: Bus, T: Table> Agent<B, T> {
         let mut questions = inner.bus.subscribe(names::question(id)).await?;
         let mut commands = inner.bus.subscribe(names::command(id)).await?;
         inner.bus.flush().await?;
+        // They end with this.
+        let mut beside = JoinSet::new();
+        beside.spawn(inner.clone().ship());
+        beside.spawn(inner.clone().do_later());
         let mut connections = inner.bus.connections();
         let _follow = EndTask(tokio::spawn(inner.clone().follow()).abort_handle());
         let (mut beat, mut check) = (Instant::now(), Instant::now());
@@ -242,7 +249,7 @@ impl<B: Bus, T: Table> Inner<B, T> {
         }
         match ask {
             Ask::Ping => return Answer::new(State::Answered),
-            Ask::Look => return self.look().await,
+            Ask::Look => return self.look_at_desired().await,
             Ask::Pull { cursor, chunk } => return self.pull(&cursor, chunk).await,
             Ask::Close { cursor } => {
                 self.lock_cursors().remove(&cursor);
@@ -277,12 +284,12 @@ impl<B: Bus, T: Table> Inner<B, T> {
                 answer.head.flows = Some(flows);
                 answer
             }),
-            Ask::Plan { words } => self.table.plan_delete(&words).map(|touched| {
+            Ask::Plan { action, words } => self.table.plan(action, &words).map(|touched| {
                 let mut answer = Answer::new(State::Answered);
                 answer.head.touched = Some(touched);
                 answer
             }),
-            Ask::Apply { plan } => Ok(self.apply(&plan)),
+            Ask::Apply { plan } => Ok(self.apply(&plan, Way::Asked)),
             Ask::Ping | Ask::Look | Ask::List { .. } | Ask::Stats { .. } | Ask::Pull { .. } | Ask::Close { .. } => {
                 Ok(Answer::new(State::Answered))
             }

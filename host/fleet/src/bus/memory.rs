@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Bus, BusError, Delivery, Subscription};
+use super::{Bus, BusError, Delivery, Stored, Stream, Subscription};
 
 #[derive(Debug)]
 struct Interest {
@@ -37,6 +37,49 @@ pub struct Memory {
     shared: Arc<Mutex<Shared>>,
     /// True if nothing reaches the bus over this connection.
     cut: Arc<AtomicBool>,
+    streams: Arc<Mutex<BTreeMap<String, Kept>>>,
+    connections: Arc<watch::Sender<u64>>,
+}
+
+/// A stream.
+#[derive(Debug)]
+pub(super) struct Kept {
+    stream: Stream,
+    pub(super) messages: BTreeMap<u64, Stored>,
+    /// The number of the last message that there was.
+    pub(super) last: u64,
+    /// The number of messages that will be kept, but whose acknowledgement is lost.
+    losing: u32,
+}
+
+impl Kept {
+    pub(super) fn new(stream: Stream) -> Self {
+        Kept { stream, messages: BTreeMap::new(), last: 0, losing: 0 }
+    }
+
+    pub(super) fn takes(&self, subject: &str) -> bool {
+        self.stream.subjects.iter().any(|pattern| matches(pattern, subject))
+    }
+
+    /// Appends a message, and returns its number, and true if the acknowledgement is lost.
+    pub(super) fn append(&mut self, subject: &str, payload: &[u8], after: u64) -> Result<(u64, bool), BusError> {
+        let last = self.messages.values().rev().find(|stored| stored.subject == subject).map(|stored| stored.sequence);
+        if last.unwrap_or(0) != after {
+            return Err(BusError::Conflict(format!("wrong last sequence: {}", last.unwrap_or(0))));
+        }
+        if payload.len() > self.stream.max_message {
+            return Err(BusError::Store("message size exceeds maximum allowed".into()));
+        }
+        if self.stream.last_only {
+            last.map(|last| self.messages.remove(&last));
+        }
+        self.last += 1;
+        let stored = Stored { sequence: self.last, subject: subject.to_owned(), payload: payload.to_vec() };
+        self.messages.insert(self.last, stored);
+        let lost = self.losing > 0;
+        self.losing = self.losing.saturating_sub(1);
+        Ok((self.last, lost))
+    }
 }
 
 /// Messages of a subject.
@@ -66,7 +109,7 @@ impl Memory {
     /// Returns another connection to the same bus, which can be cut off by itself.
     #[must_use]
     pub fn connection(&self) -> Self {
-        Memory { shared: self.shared.clone(), cut: Arc::default() }
+        Memory { cut: Arc::default(), ..self.clone() }
     }
 
     /// Cuts this connection and its clones off, so that whatever is asked over it fails, or joins it again.
@@ -92,6 +135,31 @@ impl Memory {
             true => shared.frozen.insert(subject.to_owned()),
             false => shared.frozen.remove(subject),
         };
+    }
+
+    pub(super) fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loses the acknowledgements of the next messages of a stream.
+    pub fn lose_acknowledgements(&self, stream: &str, count: u32) {
+        if let Some(kept) = self.kept().get_mut(stream) {
+            kept.losing = count;
+        }
+    }
+
+    /// Changes the messages of a stream, as whoever has the server's files could, and as a server does that loses what
+    /// it has acknowledged.
+    pub fn tamper(&self, stream: &str, change: impl FnOnce(&mut BTreeMap<u64, Stored>)) {
+        if let Some(kept) = self.kept().get_mut(stream) {
+            change(&mut kept.messages);
+            kept.last = kept.messages.keys().next_back().copied().unwrap_or_default();
+        }
+    }
+
+    /// Tells all connections that they were broken and made again.
+    pub fn reconnect(&self) {
+        self.connections.send_modify(|count| *count += 1);
     }
 
     /// Returns all messages that were sent to subjects of a pattern.
@@ -163,7 +231,7 @@ impl Bus for Memory {
     }
 
     fn connections(&self) -> watch::Receiver<u64> {
-        watch::channel(1).1
+        self.connections.subscribe()
     }
 
     async fn prepare(&self, bucket: &str) -> Result<(), BusError> {
@@ -204,7 +272,7 @@ impl Shared {
         let values = self.buckets.get_mut(bucket).ok_or(BusError::Nobody)?;
         let found = values.get(key).map_or(0, |&(_, revision)| revision);
         if expected.is_some_and(|expected| expected != found) {
-            return Err(BusError::Conflict);
+            return Err(BusError::Conflict(format!("the revision is {found}")));
         }
         self.revision += 1;
         values.insert(key.to_owned(), (value, self.revision));

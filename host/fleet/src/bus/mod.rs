@@ -3,6 +3,7 @@
 
 mod memory;
 mod nats;
+mod stream;
 
 use std::{future::Future, time::Duration};
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 pub use memory::Memory;
 pub(crate) use nats::reasons;
 pub use nats::{ConnectError, Connection, Nats, ServerFacts};
+pub use stream::{Stored, Stream, Streams};
 
 /// A message as it arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +40,12 @@ pub enum BusError {
     /// The server does not permit it.
     #[error("the server does not permit it: {}", clean(.0))]
     Denied(String),
+    /// Another message has come first, or the value of a key is not the one that was to be replaced.
+    #[error("another message has come first: {}", clean(.0))]
+    Conflict(String),
     /// JetStream, which has the registry, refuses.
     #[error("the server's JetStream: {}", clean(.0))]
     Store(String),
-    /// The value of a key is not the one that was to be replaced.
-    #[error("somebody else has changed it meanwhile")]
-    Conflict,
     /// The connection failed, or something else.
     #[error("{}", clean(.0))]
     Other(String),
@@ -56,7 +58,7 @@ pub trait Subscription: Send + 'static {
 }
 
 /// The bus, as one user of it sees it.
-pub trait Bus: Clone + Send + Sync + 'static {
+pub trait Bus: Streams + Clone + Send + Sync + 'static {
     /// Messages of a subject.
     type Subscription: Subscription;
 

@@ -26,17 +26,17 @@ use crate::{
 };
 
 /// How long a request to the server itself may take.
-const SERVER: Duration = Duration::from_secs(5);
+pub(super) const SERVER: Duration = Duration::from_secs(5);
 /// The most bytes of an answer of the server.
 const MAX_ANSWER: usize = 32 << 20;
+/// What JetStream calls it if the last message of a subject is another one than was expected.
+const WRONG_LAST: u64 = 10071;
 /// Pauses between attempts to connect again.
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
-/// Copies of a bucket in a cluster, so that one server can fail.
+/// Copies of a stream in a cluster, so that one server can fail.
 const COPIES: u32 = 3;
 /// Keys of buckets in one answer of the server are at most this many.
 const MAX_KEYS: usize = 100_000;
-/// The code of the server for a value that is not the one that was to be replaced.
-const WRONG_SEQUENCE: u32 = 10071;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -182,12 +182,17 @@ impl Nats {
         Ok(addresses)
     }
 
-    async fn ask(&self, subject: String, payload: Vec<u8>, within: Duration) -> Result<Message, BusError> {
-        let request = async_nats::Request::new().payload(payload.into()).timeout(Some(within));
-        self.send(subject, request, within).await
-    }
-
-    async fn send(&self, subject: String, request: async_nats::Request, within: Duration) -> Result<Message, BusError> {
+    pub(super) async fn ask(
+        &self,
+        subject: String,
+        payload: Vec<u8>,
+        headers: Option<HeaderMap>,
+        within: Duration,
+    ) -> Result<Message, BusError> {
+        let mut request = async_nats::Request::new().payload(payload.into()).timeout(Some(within));
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
         let mut denied = self.denied.clone();
         denied.mark_unchanged();
         let named = format!("\"{subject}\"");
@@ -212,13 +217,13 @@ impl Nats {
     }
 
     /// Sends a request to JetStream.
-    async fn store(&self, subject: String, payload: Vec<u8>) -> Result<StoreAnswer, BusError> {
-        self.store_request(subject, async_nats::Request::new().payload(payload.into())).await
-    }
-
-    async fn store_request(&self, subject: String, request: async_nats::Request) -> Result<StoreAnswer, BusError> {
-        let request = request.timeout(Some(SERVER));
-        let message = self.send(subject, request, SERVER).await.map_err(|error| match error {
+    pub(super) async fn store(
+        &self,
+        subject: String,
+        payload: Vec<u8>,
+        headers: Option<HeaderMap>,
+    ) -> Result<StoreAnswer, BusError> {
+        let message = self.ask(subject, payload, headers, SERVER).await.map_err(|error| match error {
             BusError::Nobody => {
                 BusError::Store("nobody answers; it is switched off, or the bucket does not exist".into())
             }
@@ -227,9 +232,28 @@ impl Nats {
         let unreadable = |error: MessageError| BusError::Store(error.to_string());
         let answer: StoreAnswer = crate::message::read(&message.payload, MAX_ANSWER).map_err(unreadable)?;
         match answer.error {
-            Some(error) if error.err_code == WRONG_SEQUENCE => Err(BusError::Conflict),
+            Some(error) if error.err_code == WRONG_LAST => Err(BusError::Conflict(clean(&error.description))),
             Some(error) => Err(BusError::Store(clean(&error.description))),
             None => Ok(answer),
+        }
+    }
+
+    /// Creates a stream, with three copies in a cluster. What exists with the same settings is no error; with others,
+    /// those of the owner of the server hold.
+    pub(super) async fn create(&self, name: &str, mut configuration: serde_json::Value) -> Result<(), BusError> {
+        let mut create = async |copies: u32| {
+            configuration["num_replicas"] = copies.into();
+            let payload = configuration.to_string().into();
+            self.store(format!("$JS.API.STREAM.CREATE.{name}"), payload, None).await
+        };
+        // A server that is no cluster takes one copy alone, and says so.
+        let created = match create(COPIES).await {
+            Err(BusError::Store(text)) if text.contains("non-clustered") => create(1).await,
+            other => other,
+        };
+        match created {
+            Err(BusError::Store(text)) if text.contains("already in use") => Ok(()),
+            other => other.map(|_| ()),
         }
     }
 }
@@ -250,15 +274,15 @@ pub(crate) fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// What is read of an answer of JetStream.
 #[derive(Deserialize)]
-struct StoreAnswer {
+pub(super) struct StoreAnswer {
     error: Option<StoreError>,
     #[serde(default)]
-    state: StoreState,
+    pub(super) state: StoreState,
     #[serde(default)]
     total: usize,
     /// The number of a message that was stored.
     #[serde(default)]
-    seq: u64,
+    pub(super) seq: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -266,11 +290,15 @@ struct StoreError {
     #[serde(default)]
     description: String,
     #[serde(default)]
-    err_code: u32,
+    err_code: u64,
 }
 
 #[derive(Default, Deserialize)]
-struct StoreState {
+pub(super) struct StoreState {
+    #[serde(default)]
+    pub(super) first_seq: u64,
+    #[serde(default)]
+    pub(super) last_seq: u64,
     #[serde(default)]
     subjects: std::collections::BTreeMap<String, u64>,
 }
@@ -312,7 +340,7 @@ impl Bus for Nats {
     }
 
     async fn request(&self, subject: String, payload: Vec<u8>, within: Duration) -> Result<Vec<u8>, BusError> {
-        self.ask(subject, payload, within).await.map(|message| message.payload.into())
+        self.ask(subject, payload, None, within).await.map(|message| message.payload.into())
     }
 
     fn inbox(&self) -> String {
@@ -328,40 +356,24 @@ impl Bus for Nats {
     }
 
     async fn prepare(&self, bucket: &str) -> Result<(), BusError> {
-        let configuration = |replicas: u32| {
-            serde_json::json!({
-                "name": format!("KV_{bucket}"),
-                "subjects": [format!("$KV.{bucket}.>")],
-                "max_msgs_per_subject": 1,
-                "max_msg_size": names::largest_value(bucket),
-                "max_bytes": names::largest_bucket(bucket).map_or(-1, u64::cast_signed),
-                "discard": "new",
-                "storage": "file",
-                "retention": "limits",
-                "num_replicas": replicas,
-                "allow_direct": true,
-                "allow_rollup_hdrs": true,
-                "deny_delete": true,
-            })
-        };
-        let create = async |replicas| {
-            let subject = format!("$JS.API.STREAM.CREATE.KV_{bucket}");
-            self.store(subject, configuration(replicas).to_string().into()).await
-        };
-        // A server that is no cluster takes one copy alone, and says so.
-        let created = match create(COPIES).await {
-            Err(BusError::Store(text)) if text.contains("non-clustered") => create(1).await,
-            other => other,
-        };
-        // What exists with the same settings is no error; with others, those of the owner of the server hold.
-        match created {
-            Err(BusError::Store(text)) if text.contains("already in use") => Ok(()),
-            other => other.map(|_| ()),
-        }
+        let configuration = serde_json::json!({
+            "name": format!("KV_{bucket}"),
+            "subjects": [format!("$KV.{bucket}.>")],
+            "max_msgs_per_subject": 1,
+            "max_msg_size": names::largest_value(bucket),
+            "max_bytes": names::largest_bucket(bucket).map_or(-1, u64::cast_signed),
+            "discard": "new",
+            "storage": "file",
+            "retention": "limits",
+            "allow_direct": true,
+            "allow_rollup_hdrs": true,
+            "deny_delete": true,
+        });
+        self.create(&format!("KV_{bucket}"), configuration).await
     }
 
     async fn put(&self, bucket: &str, key: &str, value: Vec<u8>) -> Result<(), BusError> {
-        self.store(format!("$KV.{bucket}.{key}"), value).await.map(|_| ())
+        self.store(format!("$KV.{bucket}.{key}"), value, None).await.map(|_| ())
     }
 
     async fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, BusError> {
@@ -370,7 +382,7 @@ impl Bus for Nats {
 
     async fn get_revision(&self, bucket: &str, key: &str) -> Result<Option<(Vec<u8>, u64)>, BusError> {
         let subject = format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}");
-        let message = self.ask(subject, Vec::new(), SERVER).await?;
+        let message = self.ask(subject, Vec::new(), None, SERVER).await?;
         let sequence = message.headers.as_ref().and_then(|headers| headers.get("Nats-Sequence"));
         let sequence = sequence.and_then(|text| text.as_str().parse().ok()).unwrap_or_default();
         match message.status {
@@ -383,8 +395,8 @@ impl Bus for Nats {
     async fn replace(&self, bucket: &str, key: &str, value: Vec<u8>, revision: u64) -> Result<u64, BusError> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", revision.to_string());
-        let request = async_nats::Request::new().headers(headers).payload(value.into());
-        self.store_request(format!("$KV.{bucket}.{key}"), request).await.map(|answer| answer.seq)
+        let answer = self.store(format!("$KV.{bucket}.{key}"), value, Some(headers)).await?;
+        Ok(answer.seq.unwrap_or_default())
     }
 
     async fn keys(&self, bucket: &str) -> Result<Vec<String>, BusError> {
@@ -392,7 +404,8 @@ impl Bus for Nats {
         let mut keys = Vec::new();
         loop {
             let question = serde_json::json!({ "subjects_filter": format!("{prefix}>"), "offset": keys.len() });
-            let answer = self.store(format!("$JS.API.STREAM.INFO.KV_{bucket}"), question.to_string().into()).await?;
+            let answer =
+                self.store(format!("$JS.API.STREAM.INFO.KV_{bucket}"), question.to_string().into(), None).await?;
             let found = answer.state.subjects.len();
             keys.extend(
                 answer.state.subjects.into_keys().filter_map(|subject| Some(subject.strip_prefix(&prefix)?.to_owned())),
@@ -405,6 +418,6 @@ impl Bus for Nats {
 
     async fn remove(&self, bucket: &str, key: &str) -> Result<(), BusError> {
         let question = serde_json::json!({ "filter": format!("$KV.{bucket}.{key}") });
-        self.store(format!("$JS.API.STREAM.PURGE.KV_{bucket}"), question.to_string().into()).await.map(|_| ())
+        self.store(format!("$JS.API.STREAM.PURGE.KV_{bucket}"), question.to_string().into(), None).await.map(|_| ())
     }
 }

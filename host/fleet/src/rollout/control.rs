@@ -98,7 +98,7 @@ pub async fn drive<B: Bus>(bus: &B, pace: Pace, mut tell: impl FnMut(Progress)) 
         }
         match rollout.store(bus, revision).await {
             // Somebody else has changed it: what they have made of it is what goes on.
-            Ok(_) | Err(BusError::Conflict) => {}
+            Ok(_) | Err(BusError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -47,7 +47,7 @@ impl Rollout {
         };
         match self.store(bus, revision).await {
             Ok(_) => Ok(()),
-            Err(BusError::Conflict) => Err(RolloutError::Busy),
+            Err(BusError::Conflict(_)) => Err(RolloutError::Busy),
             Err(error) => Err(error.into()),
         }
     }
@@ -62,7 +62,7 @@ impl Rollout {
             change(&mut rollout)?;
             match rollout.store(bus, revision).await {
                 Ok(_) => return Ok(rollout),
-                Err(BusError::Conflict) => {}
+                Err(BusError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }

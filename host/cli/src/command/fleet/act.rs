@@ -1,68 +1,59 @@
-//! `fleet delete`, `fleet sign` and `fleet apply`: actions are planned, signed, and then done.
+//! `fleet delete`, `fleet update`, `fleet sign` and `fleet apply`: actions are planned, signed, and then done.
 
 use std::{ffi::OsString, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use super::{
     FleetError, Session,
-    ask::{answers, checked, columns},
-    chosen, conclude, json_line, operator_file, read_text, write_lines,
+    ask::{answers, checked},
+    chosen, conclude, json_line, operator_file,
+    plan_text::{self, columns},
+    read_text, table, write_lines,
 };
 use crate::{
-    args::fleet_command::{AskArgs, OperatorArgs},
+    args::fleet_command::{AskArgs, OperatorArgs, PlanArgs},
     command::{
         context::Context,
         report::{self, CommandError, Exit},
     },
 };
-use flowgate_base::{
-    text::{clean, path_text},
-    units::show_time,
-};
+use flowgate_base::{text::path_text, units::show_time};
 use flowgate_fleet::{
     collector::{Chosen, Member},
     config::OperatorFile,
     keys::SigningKey,
+    later,
     message::{self, Ask, MAX_COMMAND},
-    plan::{Action, Plan, PlanError, Share, SignedPlan},
+    names::AgentId,
+    plan::{Action, Plan, PlanError, Share, SignedPlan, Terms},
+    roll_call::{Called, Fate, RollCall},
     table::Form,
 };
-use flowgate_syntax::Command;
 
 /// The most bytes of a file with a plan.
 const MAX_FILE: u64 = 2 * MAX_COMMAND as u64;
 
-/// How a deletion is planned.
-pub(super) struct Terms<'a> {
-    /// True if nothing is done.
-    pub dry_run: bool,
-    /// Where the plan goes.
-    pub plan: Option<&'a Path>,
-    /// How long it is valid.
-    pub life: Duration,
-    /// By how many percent the flows may have become more.
-    pub allowance: u32,
-}
-
-/// Plans a deletion, and has it done unless it is a dry run.
-pub(super) fn delete(
+/// Plans an action, and has it done unless it is a dry run.
+pub(super) fn act(
     context: &mut Context<'_>,
+    action: Action,
     args: &AskArgs,
-    terms: &Terms<'_>,
+    terms: &PlanArgs,
     given: &[OsString],
 ) -> Result<Exit, CommandError> {
-    let words = checked(given, Command::Delete, Form::Text)?;
+    let words = checked(given, table::command(action), Form::Text)?;
     let session = Session::open(&args.operator)?;
     let members = session.members(&chosen(args))?;
-    let (answers, roll) = answers(&session, &members, Ask::Plan { words: words.clone() }, args.timeout)?;
+    let (answers, roll) = answers(&session, &members, Ask::Plan { action, words: words.clone() }, args.timeout)?;
     let share = |(index, member): (usize, &Member)| {
         let touched = answers.get(&index)?.head.touched.clone()?;
         Some(Share { id: member.id.clone(), name: member.name.clone(), touched })
     };
     let shares: Vec<Share> = members.iter().enumerate().filter_map(share).collect();
-    let plan = Plan::new(Action::Delete, words, shares, terms.life.as_secs(), terms.allowance);
+    let of_plan = Terms { life: terms.expires.as_secs(), allowance: terms.allowance, absent_later: terms.absent_later };
+    let plan = Plan::new(action, words, shares, of_plan);
     if terms.dry_run {
-        write_lines(context.sink, &shown(&plan, session.json))?;
-        if let Some(path) = terms.plan {
+        write_lines(context.sink, &plan_text::lines(&plan, session.json)?)?;
+        if let Some(path) = &terms.plan {
             let unsigned = plan.unsigned().map_err(|source| FleetError::Plan { path: path_text(path), source })?;
             write(path, &unsigned)?;
             report::line(&format!(
@@ -73,9 +64,12 @@ pub(super) fn delete(
         }
         return Ok(conclude(&roll, session.json, args.allow_missing));
     }
-    // What does not even count would not delete either, and is missed before anything is done.
+    // What does not even count would not act either, and is missed before anything is done.
     if roll.missing() > args.allow_missing {
-        report::banner("nothing was deleted, since not all agents could plan it; --allow-missing does without them");
+        report::banner(&format!(
+            "nothing was {}, since not all agents could plan it; --allow-missing does without them",
+            action.done()
+        ));
         return Ok(conclude(&roll, session.json, args.allow_missing));
     }
     let key = signing_key(&session.file, &session.path)?;
@@ -91,7 +85,7 @@ pub(super) fn sign(context: &mut Context<'_>, operator: &OperatorArgs, path: &Pa
     let operator_of = OperatorFile::read(&file).map_err(FleetError::from)?;
     let key = signing_key(&operator_of, &file)?;
     let (plan, mut signed) = read(path)?;
-    write_lines(context.sink, &shown(&plan, operator.output == crate::args::Report::Json))?;
+    write_lines(context.sink, &plan_text::lines(&plan, operator.output == crate::args::Report::Json)?)?;
     let now = flowgate_fleet::plan::now();
     if plan.expires <= now {
         let source = PlanError::Expired(now.saturating_sub(plan.expires));
@@ -137,7 +131,10 @@ fn carry_out(
         return Err(FleetError::NoAgents("the plan names no agent").into());
     }
     let members = Chosen::default().of(members).unwrap_or_default();
-    let (answers, roll) = answers(session, &members, Ask::Apply { plan: signed }, timeout)?;
+    let (answers, mut roll) = answers(session, &members, Ask::Apply { plan: signed.clone() }, timeout)?;
+    if plan.absent_later {
+        leave(session, plan, &signed, &mut roll);
+    }
     let done = members.iter().enumerate().filter_map(|(index, member)| {
         let head = &answers.get(&index)?.head;
         let planned = plan.agents.iter().find(|share| share.id == member.id)?;
@@ -145,14 +142,14 @@ fn carry_out(
         Some((member, head.flows?, same.unwrap_or_default()))
     });
     let lines = if session.json {
-        let line = |(member, deleted, same): (&Member, u64, bool)| {
-            json_line(&serde_json::json!({ "agent": member.name, "deleted": deleted, "as_planned": same }))
+        let line = |(member, count, same): (&Member, u64, bool)| {
+            json_line(&serde_json::json!({ "agent": member.name, plan.action.done(): count, "as_planned": same }))
         };
         done.map(line).collect()
     } else {
-        let row = |(member, deleted, same): (&Member, u64, bool)| {
+        let row = |(member, count, same): (&Member, u64, bool)| {
             let note = if same { "" } else { "other flows than were planned, within the allowance" };
-            vec![member.name.to_string(), format!("{deleted} deleted"), note.to_owned()]
+            vec![member.name.to_string(), format!("{count} {}", plan.action.done()), note.to_owned()]
         };
         columns(&done.map(row).collect::<Vec<_>>())
     };
@@ -165,46 +162,25 @@ pub(super) fn signing_key(file: &OperatorFile, path: &Path) -> Result<SigningKey
     Ok(SigningKey::read(sign)?)
 }
 
-/// Returns a plan as lines for people, or for programs.
-fn shown(plan: &Plan, json: bool) -> Vec<String> {
-    let Action::Delete = plan.action;
-    let left = Duration::from_secs(plan.expires.saturating_sub(flowgate_fleet::plan::now()));
-    if json {
-        let head = json_line(&serde_json::json!({
-            "plan": plan.id,
-            "action": plan.action,
-            "words": plan.words,
-            "made": plan.made,
-            "expires": plan.expires,
-            "allowance": plan.allowance,
-        }));
-        let line = |share: &Share| {
-            json_line(&serde_json::json!({
-                "agent": share.name, "id": share.id, "would_delete": share.touched.count, "hash": share.touched.hash,
-            }))
-        };
-        return std::iter::once(head).chain(plan.agents.iter().map(line)).collect();
+/// Leaves a plan for the agents that are not there, and says so in the roll call.
+fn leave(session: &Session, plan: &Plan, signed: &SignedPlan, roll: &mut RollCall) {
+    let waiting = |called: &&Called| matches!(called.fate, Fate::Absent(_) | Fate::Late(_));
+    let agents: Vec<AgentId> = roll.agents().iter().filter(waiting).map(|called| called.id.clone()).collect();
+    if agents.is_empty() {
+        return;
     }
-    let words: Vec<String> = plan.words.iter().map(|word| quoted(word)).collect();
-    let total: u128 = plan.agents.iter().map(|share| u128::from(share.touched.count)).sum();
-    let head = format!(
-        "plan {}: delete {total} flows of {} agents, and {} % more, within {}, by {}",
-        clean(&plan.id),
-        plan.agents.len(),
-        plan.allowance,
-        show_time(left),
-        words.join(" ")
-    );
-    let rows = plan.agents.iter().map(|share| vec![share.name.to_string(), share.touched.count.to_string()]);
-    std::iter::once(head).chain(columns(&rows.collect::<Vec<_>>())).collect()
-}
-
-/// Returns a word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:,=@%+".contains(&byte);
-    match !word.is_empty() && word.bytes().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", clean(word).replace('\'', "'\\''")),
+    let left = session.runtime.block_on(later::leave(&session.bus, plan, signed, &agents));
+    let until = plan_text::time(plan.expires);
+    for (index, agent) in agents.iter().enumerate() {
+        let error = match &left {
+            Ok(left) => left.get(index).and_then(|left| left.as_ref().err()),
+            Err(error) => Some(error),
+        };
+        let note = match error {
+            None => format!("it does it when it connects before {until}"),
+            Some(error) => format!("and the plan could not be left for it: {error}"),
+        };
+        roll.add(agent, &note);
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::{fs, future::Future, os::unix::fs::DirBuilderExt as _, path::Path, pin::Pin, time::Duration};
 
-use super::{FleetError, runner::Processes, runtime, table::KernelTable};
+use super::{
+    FleetError,
+    runner::Processes,
+    runtime,
+    table::{KernelTable, OwnServer},
+};
 use crate::command::{
     context::Context,
     report::{self, CommandError, Exit},
@@ -52,6 +57,7 @@ pub(super) fn run(context: &mut Context<'_>, path: &Path) -> Result<Exit, Comman
         };
         report::line(&format!("NOTICE: Agent {} is connected to {}: it {acts}.", file.name, file.server));
         let identity = Identity { id: key.id(), name: file.name.clone(), labels: file.labels.clone(), ring };
+        let server = OwnServer::new(&file.server, server);
         let table = KernelTable { server, recording: None, stop: stop.clone() };
         let mut agent = Agent::new(bus, table, identity, Records { journal, audit }, report::warnings());
         if let Some(keeper) = &keeper {

@@ -12,7 +12,7 @@ use crate::{
 };
 use flowgate_base::{clock, text::clean, units::show_time};
 use flowgate_fleet::{
-    bus::{Bus as _, Nats},
+    bus::{Bus as _, Nats, Streams as _},
     collector,
     config::OperatorFile,
     keys::ConnectKey,
@@ -119,6 +119,12 @@ fn find(args: &OperatorArgs, findings: &mut Vec<Finding>) -> Result<(), FleetErr
             let hint = "is the operator's entry in users.conf that of this version (flowgate fleet enrol rewrites it)?";
             findings.push(bad("events", Grade::Warning, error.to_string(), hint));
         }
+    }
+    let audits = runtime.block_on(bus.prepare_stream(&flowgate_fleet::audit::STREAM));
+    if let Err(error) = audits {
+        let hint = "is the operator's entry in users.conf the one that `flowgate fleet enrol` writes? The audits of \
+                    agents stay on their hosts meanwhile";
+        findings.push(bad("audit", Grade::Problem, error.to_string(), hint));
     }
     let session = Session { runtime, bus, file, path, json: false };
     let members = match session.runtime.block_on(collector::members(&session.bus)) {

@@ -1,7 +1,8 @@
 //! `fleet`: subcommands for many hosts.
 //!
 //! * `table` is the kernel's table, as an agent asks it.
-//! * `ask` has the commands that ask agents, `act` those that plan, sign and apply.
+//! * `ask` has the commands that ask agents, `act` those that plan, sign and apply, `plan_text` shows plans.
+//! * `audit` reads the audits of agents.
 //! * `rollout` brings to agents what they run, and `runner` runs it.
 //! * `doctor` looks for what is wrong.
 //! * `simulate` runs many agents in one process, with a `simulated` table of `made_flows`.
@@ -9,13 +10,17 @@
 mod act;
 mod agent;
 mod ask;
+mod audit;
 mod doctor;
 mod made_flows;
+mod plan_text;
 mod rollout;
 mod runner;
 mod simulate;
 mod simulated;
 mod table;
+
+pub(super) use audit::audit;
 
 use std::{
     path::{Path, PathBuf},
@@ -38,13 +43,13 @@ use flowgate_fleet::{
     agent::StoredError,
     audit::AuditError,
     bundle::BundleError,
-    bus::{Bus as _, BusError, ConnectError, Connection, Nats},
+    bus::{Bus as _, BusError, ConnectError, Connection, Nats, Streams as _},
     collector::{self, Chosen, Member},
     config::{ConfigError, OPERATOR_FILE, OperatorFile, Servers},
     journal::JournalError,
     keys::{ConnectKey, KeyError},
     names::{self, AgentName, NameError},
-    plan::PlanError,
+    plan::{Action, PlanError},
     roll_call::RollCall,
     rollout::RolloutError,
     server_config::{self, AgentOptions, FleetOptions, SetupError},
@@ -80,6 +85,12 @@ pub enum FleetError {
     /// The registry cannot be read.
     #[error("the registry of agents: {0}; `flowgate fleet doctor` looks further")]
     Registry(#[source] BusError),
+    /// The audits on the server cannot be read.
+    #[error("the audits of agents: {0}; `flowgate fleet doctor` looks further")]
+    Audits(#[source] BusError),
+    /// Lines cannot be written.
+    #[error("the lines cannot be written: {}", error_text(.0))]
+    Output(#[source] std::io::Error),
     /// Nothing can be sent.
     #[error("{0}")]
     Bus(#[source] BusError),
@@ -240,10 +251,8 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
         FleetCommand::List { ask, words } => ask::list(context, ask, words),
         FleetCommand::Count { ask, words } => ask::count(context, ask, words),
         FleetCommand::Stats(args) => ask::stats(context, args),
-        FleetCommand::Delete { ask, dry_run, plan, expires, allowance, words } => {
-            let terms = act::Terms { dry_run: *dry_run, plan: plan.as_deref(), life: *expires, allowance: *allowance };
-            act::delete(context, ask, &terms, words)
-        }
+        FleetCommand::Delete { ask, plan, words } => act::act(context, Action::Delete, ask, plan, words),
+        FleetCommand::Update { ask, plan, words } => act::act(context, Action::Update, ask, plan, words),
         FleetCommand::Rollout { command } => rollout::run(context, command),
         FleetCommand::Bundle { files, entry, output } => rollout::show(context, files, entry.as_deref(), *output),
         FleetCommand::Sign { operator, file } => match rollout::sign(context, operator, file)? {
@@ -252,10 +261,6 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
         },
         FleetCommand::Apply { operator, timeout, allow_missing, file } => {
             act::apply(context, operator, *timeout, *allow_missing, file)
-        }
-        FleetCommand::Verify { file } => {
-            let lines = flowgate_fleet::audit::verify(file).map_err(FleetError::from)?;
-            context.text(&format!("{}: {lines} lines, each of which follows from the one before\n", path_text(file)))
         }
     }
 }
@@ -309,6 +314,8 @@ impl Session {
         runtime.block_on(bus.prepare(names::REGISTRY)).map_err(FleetError::Registry)?;
         // Questions do not need it; `fleet doctor` says what is wrong with it.
         let _ = runtime.block_on(flowgate_fleet::events::create(&bus));
+        // Agents ship their audits from then on.
+        runtime.block_on(bus.prepare_stream(&flowgate_fleet::audit::STREAM)).map_err(FleetError::Audits)?;
         Ok(Session { runtime, bus, file, path, json: args.output == Report::Json })
     }
 

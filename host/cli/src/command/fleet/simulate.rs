@@ -23,7 +23,7 @@ use super::{
     agent::{CONNECT, WAITING, stopped},
     made_flows,
     simulated::SimulatedTable,
-    table::KernelTable,
+    table::{KernelTable, OwnServer},
 };
 use crate::command::{
     context::Context,
@@ -128,7 +128,7 @@ pub(super) fn run(context: &mut Context<'_>, simulation: &Simulation<'_>) -> Res
         (Some(made), _) => PathBuf::from(format!("/proc/self/fd/{}", made.as_raw_fd())),
         (None, path) => path.map(Path::to_owned).unwrap_or_default(),
     };
-    let kernel = KernelTable { server: Vec::new(), recording: Some(recording), stop: stop.clone() };
+    let kernel = KernelTable { server: OwnServer::default(), recording: Some(recording), stop: stop.clone() };
     // Counts the flows, so that a file that is no recording of flows is an error at once.
     let table = SimulatedTable::new(kernel).map_err(FleetError::Recording)?;
     let enrolled = simulation.enrol(&names)?;

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::table::KernelTable;
-use flowgate_fleet::table::{Facts, Form, Table, TableError, Touched};
+use flowgate_fleet::{
+    plan::Action,
+    table::{Facts, Form, Table, TableError, Touched},
+};
 
 /// The most answers that are known at a time.
 const KNOWN: usize = 4;
@@ -21,7 +24,7 @@ const PIECE: usize = 16 << 10;
 enum Query {
     Count,
     List(Form),
-    Plan,
+    Plan(Action),
 }
 
 /// What is answered.
@@ -79,9 +82,9 @@ impl SimulatedTable {
         answer
     }
 
-    fn touched(&self, words: &[String]) -> Result<Touched, TableError> {
-        let plan = |table: &KernelTable| table.plan_delete(words).map(|touched| Known { rows: Vec::new(), touched });
-        known(&self.answer(Query::Plan, words, plan)).map(|known| known.touched.clone())
+    fn touched(&self, action: Action, words: &[String]) -> Result<Touched, TableError> {
+        let plan = |table: &KernelTable| table.plan(action, words).map(|touched| Known { rows: Vec::new(), touched });
+        known(&self.answer(Query::Plan(action), words, plan)).map(|known| known.touched.clone())
     }
 }
 
@@ -127,19 +130,22 @@ impl Table for SimulatedTable {
         self.0.table.stats(form, out)
     }
 
-    fn plan_delete(&self, words: &[String]) -> Result<Touched, TableError> {
-        self.touched(words)
+    fn plan(&self, action: Action, words: &[String]) -> Result<Touched, TableError> {
+        self.touched(action, words)
     }
 
-    fn delete(&self, words: &[String]) -> Result<u64, TableError> {
+    fn act(&self, action: Action, words: &[String]) -> Result<u64, TableError> {
         // Nothing is taken away from a recording, so that the next plan finds the same.
-        self.touched(words).map(|touched| touched.count)
+        self.touched(action, words).map(|touched| touched.count)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::made_flows, *};
+    use super::{
+        super::{made_flows, table::OwnServer},
+        *,
+    };
     use flowgate_netlink::Stop;
     use std::os::fd::AsRawFd as _;
 
@@ -151,7 +157,7 @@ mod tests {
     fn made_flows_are_listed_counted_and_planned_as_a_kernels_are() {
         let file = made_flows::file(1000).unwrap();
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let kernel = KernelTable { server: Vec::new(), recording: Some(path.into()), stop: Stop::default() };
+        let kernel = KernelTable { server: OwnServer::default(), recording: Some(path.into()), stop: Stop::default() };
         let table = SimulatedTable::new(kernel).unwrap();
         assert_eq!((table.facts().flows, table.count(&[]).unwrap()), (1000, 1000));
         let list = |line: &str, form| {
@@ -175,9 +181,9 @@ mod tests {
         assert_eq!(table.count(&words("-p udp --where packets>500")).unwrap(), count);
         assert!(matches!(table.count(&words("-D")), Err(TableError::Refused(_))));
         // A deletion is counted, and nothing of the kernel's is touched.
-        let plan = table.plan_delete(&words("-p udp")).unwrap();
+        let plan = table.plan(Action::Delete, &words("-p udp")).unwrap();
         assert_eq!((plan.count, plan.hash.len()), (200, 32));
-        assert_eq!(table.delete(&words("-p udp")).unwrap(), 200);
+        assert_eq!(table.act(Action::Delete, &words("-p udp")).unwrap(), 200);
         assert_eq!(table.count(&words("-p udp")).unwrap(), 200);
         assert!(matches!(table.stats(Form::Text, &mut Vec::new()), Err(TableError::Refused(_))));
     }

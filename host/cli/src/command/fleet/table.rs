@@ -2,16 +2,20 @@
 //! deletion.
 
 use std::{
+    collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs,
     io::{self, BufRead, Write},
-    net::SocketAddr,
+    net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use flowgate_base::Warnings;
 use flowgate_fleet::{
+    config::Servers,
     message,
+    plan::Action,
     table::{Facts, Form, SetHash, Table, TableError, Touched},
 };
 use flowgate_model::{EventGroups, Flows};
@@ -39,6 +43,8 @@ use crate::command::{
 const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// File with the largest number of entries.
 const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+/// The most addresses of the server that are remembered.
+const MAX_ADDRESSES: usize = 64;
 /// File with the release of the kernel.
 const RELEASE_FILE: &str = "/proc/sys/kernel/osrelease";
 
@@ -64,7 +70,7 @@ impl Environment for NamesOnly {
     }
 }
 
-/// Parses the words of a question, and refuses whatever is no listing or deletion of flows.
+/// Parses the words of a question, and refuses whatever is no listing, deletion or update of flows.
 ///
 /// # Errors
 /// What is wrong with them.
@@ -86,9 +92,13 @@ pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Se
     if let Some(warning) = warnings.into_iter().next() {
         return Err(warning);
     }
-    let acts = command == Command::Delete;
+    let only = match command {
+        Command::Delete => "-D",
+        Command::Update => "-U",
+        _ => "-L",
+    };
+    let acts = only != "-L";
     if settings.command != command || settings.table != TableName::Conntrack {
-        let only = if acts { "-D" } else { "-L" };
         return Err(format!(
             "there is another command or table in it; after -- come only the options of {only} of flows"
         ));
@@ -105,28 +115,29 @@ pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Se
         (settings.quiet, "--quiet", "nothing is shown that could be left out"),
         (json, "-o json", "it goes before the --"),
         (settings.output.contains(Output::XML), "-o xml", "lines of several hosts are no document; take -o json"),
-        (acts && !settings.output.is_empty(), "-o", "a deletion shows no flows"),
+        (acts && !settings.output.is_empty(), "-o", "an action shows no flows"),
     ] {
         if given {
             return Err(format!("{option} has no use after --: {why}"));
         }
     }
+    if command == Command::Update && super::plan_text::sets(&settings.template).is_empty() {
+        return Err("nothing is set; -m sets the mark, -t the timeout, -u status bits, --label-add labels".into());
+    }
     Ok(settings)
+}
+
+/// Returns the command that does an action on one host.
+pub(super) fn command(action: Action) -> Command {
+    match action {
+        Action::Delete => Command::Delete,
+        Action::Update => Command::Update,
+    }
 }
 
 /// Returns the row of a command.
 fn row(command: Command) -> Result<&'static Row, TableError> {
     table::row(command, TableName::Conntrack).ok_or_else(|| TableError::Failed("there is no such command".into()))
-}
-
-/// The table of this host, or a recorded one.
-#[derive(Clone, Debug)]
-pub(super) struct KernelTable {
-    /// The addresses of the server. Connections to them are the agent's, and are not deleted.
-    pub server: Vec<SocketAddr>,
-    /// The recording of a dump that stands in for the kernel, whose table is then neither read nor changed.
-    pub recording: Option<PathBuf>,
-    pub stop: Stop,
 }
 
 /// Returns the spec with a recording as its source. Nothing is done to the kernel's table, whatever the spec says.
@@ -144,6 +155,46 @@ fn recorded(spec: Spec, row: &Row, file: &Path) -> Result<Spec, TableError> {
     };
     // What only lists is no dry run, which has a format of its own.
     Ok(Spec { source: Source::Recording(recording), dry_run: row.acts.is_some(), ..spec })
+}
+
+/// The table of this host, or a recorded one.
+#[derive(Debug)]
+pub(super) struct KernelTable {
+    /// Connections to the servers are the agent's, and are not touched.
+    pub server: OwnServer,
+    /// The recording of a dump that stands in for the kernel, whose table is then neither read nor changed.
+    pub recording: Option<PathBuf>,
+    pub stop: Stop,
+}
+
+/// The servers of the agent, by all addresses that their names have had.
+#[derive(Debug, Default)]
+pub(super) struct OwnServer {
+    names: Vec<(String, u16)>,
+    known: Mutex<BTreeSet<SocketAddr>>,
+}
+
+impl OwnServer {
+    /// Returns servers with the addresses that their names have now.
+    pub(super) fn new(servers: &Servers, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let names = servers.all().iter().map(|server| (server.host().to_owned(), server.port()));
+        OwnServer { names: names.collect(), known: Mutex::new(addresses.into_iter().collect()) }
+    }
+
+    /// Returns all addresses that a connection to them may have: those that they had, and those that they have.
+    fn addresses(&self) -> Result<Vec<SocketAddr>, TableError> {
+        let failed = |why: &str| Err(TableError::Failed(format!("the server's connection could be touched: {why}")));
+        // Without an answer of the resolver there is no new connection either.
+        let now = self.names.iter().filter_map(|(host, port)| (host.as_str(), *port).to_socket_addrs().ok());
+        let now: Vec<SocketAddr> = now.flat_map(|addresses| addresses.take(MAX_ADDRESSES)).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(now);
+        match known.len() {
+            0 => failed("its address is not known"),
+            1..=MAX_ADDRESSES => Ok(known.iter().copied().collect()),
+            _ => failed("its name has had more than 64 addresses; start the agent again"),
+        }
+    }
 }
 
 impl KernelTable {
@@ -170,14 +221,14 @@ impl KernelTable {
         }
     }
 
-    /// Returns the settings of a deletion that leaves the agent's own connection alone.
-    fn deletion(&self, words: &[String]) -> Result<Settings, TableError> {
-        let mut settings = parse(words, Command::Delete, Form::Text).map_err(TableError::Refused)?;
+    /// Returns the settings of an action that leaves the agent's own connection alone.
+    fn settings(&self, action: Action, words: &[String]) -> Result<Settings, TableError> {
+        let mut settings = parse(words, command(action), Form::Text).map_err(TableError::Refused)?;
         if self.recording.is_some() {
             return Ok(settings);
         }
-        let own: Vec<String> = self
-            .server
+        let addresses = self.server.addresses()?;
+        let own: Vec<String> = addresses
             .iter()
             .map(|server| {
                 let (address, port) = (server.ip().to_canonical(), server.port());
@@ -188,9 +239,6 @@ impl KernelTable {
                 ends.map(end).join(" or ")
             })
             .collect();
-        if own.is_empty() {
-            return Err(TableError::Failed("the address of the server is not known, whose connection stays".into()));
-        }
         let own = format!("not (proto == tcp and ({}))", own.join(" or "));
         // The canonical text is read as the same program, without the files of names.
         let text = settings.query.as_ref().map_or_else(|| own.clone(), |query| format!("({query}) and {own}"));
@@ -277,19 +325,20 @@ impl Table for KernelTable {
         Ok(counts.cpus.len() as u64)
     }
 
-    fn plan_delete(&self, words: &[String]) -> Result<Touched, TableError> {
-        let settings = Settings { dry_run: true, ..self.deletion(words)? };
-        let row = row(Command::Delete)?;
+    fn plan(&self, action: Action, words: &[String]) -> Result<Touched, TableError> {
+        let settings = Settings { dry_run: true, ..self.settings(action, words)? };
+        let row = row(command(action))?;
         let mut hashes = Hashes::default();
         let spec = lower::entries(row, &settings, None);
         let (_, count) = self.run(spec, &settings, row, &mut hashes)?;
         Ok(Touched { count, hash: hashes.0.digits() })
     }
 
-    fn delete(&self, words: &[String]) -> Result<u64, TableError> {
-        let settings = self.deletion(words)?;
-        let row = row(Command::Delete)?;
-        let spec = Spec { format: None, ..lower::entries(row, &settings, None) };
+    fn act(&self, action: Action, words: &[String]) -> Result<u64, TableError> {
+        // Nothing is shown, so that nothing need be read again.
+        let settings = Settings { quiet: true, ..self.settings(action, words)? };
+        let row = row(command(action))?;
+        let spec = lower::entries(row, &settings, None);
         let mut nowhere: Vec<u8> = Vec::new();
         self.run(spec, &settings, row, &mut nowhere).map(|(_, done)| done)
     }
@@ -312,6 +361,7 @@ pub(super) fn words(given: &[OsString]) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flowgate_fleet::config::Server;
 
     fn of(line: &str, command: Command) -> Result<Settings, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
@@ -366,17 +416,54 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_leaves_the_agents_own_connection_alone() {
+    fn an_update_sets_something_and_does_nothing_else() {
+        let sets =
+            |line: &str| of(line, Command::Update).map(|settings| super::super::plan_text::sets(&settings.template));
+        for (good, set) in [
+            ("-p udp -m 7", "mark 0x7"),
+            ("-m 0x10/0xf0 --where dport==53", "mark 0x10/0xf0"),
+            ("-s 10.0.0.1 -t 10", "timeout 10 s"),
+            ("-p tcp -u ASSURED -t 5", "timeout 5 s, status ASSURED"),
+            ("-p tcp --state TIME_WAIT", "state"),
+        ] {
+            assert_eq!(sets(good).map(|sets| sets.join(", ")).as_deref(), Ok(set), "{good}");
+        }
+        for bad in
+            ["", "-p tcp", "-L -m 1", "-D -m 1", "-m 1 -o json", "-m 1 --quiet", "-m 1 --dry-run", "-U expect -m 1"]
+        {
+            assert!(sets(bad).is_err(), "{bad}: {:?}", sets(bad));
+        }
+        assert!(of("-p tcp", Command::Update).unwrap_err().starts_with("nothing is set"));
+    }
+
+    #[test]
+    fn an_action_leaves_the_agents_own_connection_alone() {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let server = vec!["192.0.2.1:4222".parse().unwrap(), "[::ffff:192.0.2.2]:4222".parse().unwrap()];
-        let table = KernelTable { server, recording: None, stop: Stop::default() };
-        let query = |line: &str| table.deletion(&words(line)).unwrap().query.unwrap().to_string();
-        let plain = query("-p tcp");
-        assert!(plain.contains("not (") && plain.contains("192.0.2.1") && plain.contains("192.0.2.2"), "{plain}");
-        // The condition of the command line is one whole, whatever its operators are.
-        let own = query("--where src==10.0.0.1||src==10.0.0.2");
-        assert!(own.starts_with("(original.source == 10.0.0.1 or original.source == 10.0.0.2) and not"), "{own}");
-        let unknown = KernelTable { server: Vec::new(), recording: None, stop: Stop::default() };
-        assert!(matches!(unknown.deletion(&words("-p tcp")), Err(TableError::Failed(_))));
+        let server = ["192.0.2.1:4222".parse().unwrap(), "[::ffff:192.0.2.2]:4222".parse().unwrap()];
+        let table = |server: OwnServer| KernelTable { server, recording: None, stop: Stop::default() };
+        // A name that has no address any more: what it had holds.
+        let named = |name: &str| Servers::from(name.parse::<Server>().unwrap());
+        let known = table(OwnServer::new(&named("nats.invalid"), server));
+        let query = |action, line: &str| known.settings(action, &words(line)).unwrap().query.unwrap().to_string();
+        for (action, line) in [(Action::Delete, "-p tcp"), (Action::Update, "-p tcp -m 1")] {
+            let plain = query(action, line);
+            assert!(plain.contains("not (") && plain.contains("192.0.2.1") && plain.contains("192.0.2.2"), "{plain}");
+        }
+        // The condition of the command line is one whole, whatever its operators are: with and without it, what stays
+        // out is the same.
+        let own = query(Action::Delete, "");
+        for condition in ["src==10.0.0.1||src==10.0.0.2", "not(proto==udp)", "true", "false||true"] {
+            let both = query(Action::Delete, &format!("--where {condition}"));
+            let alone = Query::parse(condition, &Context::NAMES).unwrap().to_string();
+            let expected = Query::parse(&format!("({alone}) and ({own})"), &Context::NAMES).unwrap().to_string();
+            assert_eq!(both, expected, "{condition}");
+        }
+        let unknown = table(OwnServer::new(&named("nats.invalid"), []));
+        assert!(matches!(unknown.settings(Action::Delete, &words("-p tcp")), Err(TableError::Failed(_))));
+        // An address that the name has now counts beside the one it had.
+        let moved = table(OwnServer::new(&named("192.0.2.9"), server));
+        let settings = moved.settings(Action::Delete, &words("-p tcp")).unwrap();
+        let query = settings.query.unwrap().to_string();
+        assert!(query.contains("192.0.2.9") && query.contains("192.0.2.1"), "{query}");
     }
 }

@@ -26,17 +26,9 @@ use flowgate_policy::{
 
 /// Runs the subcommand. If nothing matches, it fails as grep does.
 pub(in crate::command) fn audit(options: &AuditOptions, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let filter = Filter {
-        tenant: options.tenant.clone(),
-        plugin: options.plugin.clone(),
-        stage: options.stage.clone(),
-        action: options.action.clone(),
-        result: options.result.clone(),
-        since: options.since.map(|since| now().saturating_sub(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))),
-        open: options.open,
-    };
+    let filter = filter(options);
     let files = if options.files.is_empty() { vec![PathBuf::from(AUDIT)] } else { options.files.clone() };
-    let show = if options.output == Report::Json { raw } else { shown };
+    let show = form(options);
     let mut lines = 0;
     for path in &files {
         let mut output = Output { sink: &mut *stdout, failure: None };
@@ -53,6 +45,28 @@ pub(in crate::command) fn audit(options: &AuditOptions, stdout: &mut dyn Sink) -
     Ok(if lines > 0 { Exit::Success } else { Exit::Failure })
 }
 
+/// Returns the criteria of a command line.
+pub(in crate::command) fn filter(options: &AuditOptions) -> Filter {
+    Filter {
+        tenant: options.tenant.clone(),
+        plugin: options.plugin.clone(),
+        stage: options.stage.clone(),
+        action: options.action.clone(),
+        result: options.result.clone(),
+        since: options.since.map(|since| now().saturating_sub(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))),
+        #[cfg(feature = "fleet")]
+        plan: options.plan.clone(),
+        #[cfg(not(feature = "fleet"))]
+        plan: None,
+        open: options.open,
+    }
+}
+
+/// Returns how lines are shown.
+pub(in crate::command) fn form(options: &AuditOptions) -> fn(&Value, &[u8]) -> Vec<u8> {
+    if options.output == Report::Json { raw } else { shown }
+}
+
 fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let file = File::open(path)?;
     Ok(match path.extension().is_some_and(|end| end == "gz") {
@@ -62,9 +76,9 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 /// Adapts a sink to a writer.
-struct Output<'a> {
-    sink: &'a mut dyn Sink,
-    failure: Option<SinkError>,
+pub(in crate::command) struct Output<'a> {
+    pub sink: &'a mut dyn Sink,
+    pub failure: Option<SinkError>,
 }
 
 impl Write for Output<'_> {
@@ -89,8 +103,7 @@ fn shown(line: &Value, _: &[u8]) -> Vec<u8> {
     let number = |name: &str| line.get(name).and_then(Value::as_u64);
     let time = number("time").and_then(|time| Timestamp::from_nanosecond(time.into()).ok()).unwrap_or_default();
     let mut text = format!("{time:.3} {:<7}", word("stage"));
-    let who = word("plugin");
-    let who = if who.is_empty() { word("tenant") } else { who };
+    let who = ["agent", "plugin", "tenant"].map(word).into_iter().find(|who| !who.is_empty()).unwrap_or_default();
     for part in [who, word("action"), word("result"), word("code")] {
         if !part.is_empty() {
             text.push_str(&format!(" {part}"));
@@ -102,14 +115,23 @@ fn shown(line: &Value, _: &[u8]) -> Vec<u8> {
     if let Some(errno) = number("errno") {
         text.push_str(&format!(" (error {errno})"));
     }
-    if let Some(flow) = line.get("before").or_else(|| line.get("after")) {
+    // A line of an agent of a fleet has the hash of the line before there.
+    if let Some(flow) = line.get("before").filter(|before| before.is_object()).or_else(|| line.get("after")) {
         text.push_str(&format!(" {}", flow_of(flow)));
     }
     let reason = word("reason");
     if !reason.is_empty() {
         text.push_str(&format!(": {reason}"));
     }
-    text.push_str(&format!(" #{} of {}", number("id").unwrap_or(0), number("run").unwrap_or(0)));
+    if line.get("later").and_then(Value::as_bool) == Some(true) {
+        text.push_str(" (left for it while it was absent)");
+    }
+    // A line of an agent of a fleet has its number in the agent's audit, and the plan.
+    match (number("number"), word("plan")) {
+        (None, _) => text.push_str(&format!(" #{} of {}", number("id").unwrap_or(0), number("run").unwrap_or(0))),
+        (Some(number), plan) if plan.is_empty() => text.push_str(&format!(" #{number}")),
+        (Some(number), plan) => text.push_str(&format!(" #{number} of plan {plan}")),
+    }
     text.push('\n');
     text.into_bytes()
 }

@@ -112,6 +112,8 @@ pub enum PolicyError {
 }
 
 pub(super) use audit::audit;
+#[cfg(feature = "fleet")]
+pub(super) use audit::{Output, filter, form};
 pub(super) use service::WorkerProcess;
 pub(super) use service::run as serve;
 
