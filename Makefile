@@ -100,8 +100,8 @@ demo: build plugin ## real traffic in a private network, listed in three ways
 	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
 
 .PHONY: demo-fleet
-demo-fleet: build ## six hosts with traffic as a fleet: asked, planned, signed, done
-	$(SUDO) env FLOWGATE="$(FLOWGATE)" NATS_SERVER="$(NATS)/nats-server" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/fleet.sh
+demo-fleet: build plugin ## six hosts with traffic as a fleet: asked, planned, signed, done; rolled out, and back
+	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" NATS_SERVER="$(NATS)/nats-server" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/fleet.sh
 
 # Unit tests that need root.
 AS_ROOT := a_file_of_somebody_else_in_a_sticky_directory_is_not_written no_line_is_longer_than_a_line_may_be \

@@ -1,10 +1,11 @@
 #!/bin/bash
 # Six hosts as one: agents in private network namespaces with traffic, which are asked, and do what is planned and signed.
 #
-# FLOWGATE     the binary         (required)
-# NATS_SERVER  the NATS server    (required)
+# FLOWGATE     the binary            (required)
+# NATS_SERVER  the NATS server       (required)
+# PLUGIN       the example plugin    (required)
 #
-# `make demo-fleet` builds and installs both and runs this. Needs root; changes nothing outside the namespaces, which it
+# `make demo-fleet` builds and installs them and runs this. Needs root; changes nothing outside the namespaces, which it
 # removes, also after Ctrl-C.
 set -euo pipefail
 
@@ -14,6 +15,7 @@ say() { printf '\n== %s\n' "$*"; }
 [ "$(id -u)" = 0 ] || die "must be root, to create network namespaces"
 [ -x "${FLOWGATE:-}" ] || die "FLOWGATE does not name the binary; run \`make demo-fleet\`, which builds it"
 [ -x "${NATS_SERVER:-}" ] || die "NATS_SERVER does not name the server; run \`make demo-fleet\`, which installs it"
+[ -f "${PLUGIN:-}" ] || die "PLUGIN does not name the example plugin; run \`make demo-fleet\`, which builds it"
 for program in ip nft socat ss; do
     command -v "$program" >/dev/null || die "$program is not installed; run \`make setup\`"
 done
@@ -70,7 +72,7 @@ ask() {
     done
     printf '\n$ flowgate%s\n' "$shown"
     status=0
-    ip netns exec "$hub" "$FLOWGATE" "$@" || status=$?
+    ip netns exec "$hub" "$FLOWGATE" "$@" 2>&1 | sed "s|$scratch/||g" || status=$?
 }
 must() { # the exit status that is right, a command
     local right=$1
@@ -115,10 +117,19 @@ enrol role=web web-1 web-2 web-3
 enrol role=db db-1 db-2
 enrol role=dns dns-1
 mkdir "$scratch/state"
+# What is rolled out is on trial for a minute; here, for two seconds.
+for host in "${hosts[@]}"; do
+    sed -i 's/^trial = .*/trial = 2/' "$fleet/agents/$host/agent.toml"
+done
 behind "$hub" "$scratch/server.log" "$NATS_SERVER" -c "$fleet/server/nats-server.conf"
 await "the server listens" ip netns exec "$hub" bash -c 'exec 3<>/dev/tcp/10.97.0.1/4222'
 quietly fleet doctor >/dev/null || true # whoever comes first makes the registry
-agent() { behind "$name-$1" "$scratch/$1.log" "$FLOWGATE" fleet agent "$fleet/agents/$1/agent.toml"; }
+# Each has a folder /run of its own, as hosts have, for the socket of the service that is rolled out.
+agent() {
+    # shellcheck disable=SC2016 # the inner shell's
+    behind "$name-$1" "$scratch/$1.log" unshare -m bash -c 'mount -t tmpfs tmpfs /run && mkdir /run/flowgate && exec "$@"' \
+        agent "$FLOWGATE" fleet agent "$fleet/agents/$1/agent.toml"
+}
 for host in "${hosts[@]}"; do
     agent "$host"
 done
@@ -184,5 +195,47 @@ say "Each plan is done once"
 must 1 fleet apply "$scratch/dns.json"
 say "All of it is on record at each host, and a line that is changed or missing would show"
 must 0 audit verify "$scratch/state/dns-1/audit.jsonl"
+
+say "A policy for all of them: a tenant whose plugin shows heavy TCP connections. Both sign the release"
+policy() { # folder, limits of the plugin
+    mkdir -p "$scratch/$1/plugins"
+    cp "$PLUGIN" "$scratch/$1/plugins/heavy_tcp.wasm"
+    cat >"$scratch/$1/policy.toml" <<POLICY
+[service]
+socket = "/run/flowgate/policy.sock"
+[audit]
+path = "/run/flowgate/policy.jsonl"
+[[tenant]]
+name = "team-db"
+[[tenant.scope]]
+ports = [5432]
+[[tenant.plugin]]
+file = "plugins/heavy_tcp.wasm"
+sha256 = "$(sha256sum "$PLUGIN" | cut -d ' ' -f 1)"
+limits = { $2 }
+[[tenant.sink]]
+kind = "file"
+path = "/run/flowgate/team-db.log"
+POLICY
+}
+sign_release() {
+    must 0 fleet sign "$1"
+    quietly fleet sign "$1" --operator "$fleet/operators/bob/operator.toml" >/dev/null || die "bob cannot sign"
+}
+policy good 'memory = "64MiB"'
+must 0 fleet rollout start "$scratch/good" --release "$scratch/good.json"
+sign_release "$scratch/good.json"
+echo
+echo "In two stages: a third of the hosts, then all of them"
+must 0 fleet rollout start --signed "$scratch/good.json" --stages 34,100 --bake 2s --within 60s
+must 0 fleet ls
+
+say "Another one, with a mistake: its plugin gets too little memory to start. The first stage shows it, and goes back"
+policy bad 'memory = "64KiB"'
+must 0 fleet rollout start "$scratch/bad" --release "$scratch/bad.json"
+sign_release "$scratch/bad.json"
+must 1 fleet rollout start --signed "$scratch/bad.json" --stages 34,100 --bake 2s --within 60s
+say "Nobody runs it: the hosts that tried it say so, and the others never saw it"
+must 0 fleet ls
 
 say "Done; the namespaces, the server and the agents go away now"

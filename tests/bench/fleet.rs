@@ -63,7 +63,7 @@ impl Fleet<'_> {
     fn measure(&self, line: &str, missing: usize) -> Figures {
         let all = format!("fleet {line} --operator {} --timeout 60s --allow-missing {missing}", self.operator);
         let words: Vec<String> = all.split_whitespace().map(str::to_owned).collect();
-        measure::attempt(self.ours, &words, Sink::Null).unwrap_or_else(|error| panic!("{error}"))
+        measure::at_once(self.ours, &words, Sink::Null).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Measures a question again and again, and prints its percentiles.

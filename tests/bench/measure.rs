@@ -85,6 +85,11 @@ pub(crate) fn settle() {
 /// Measures a program from a separate process; returns the message of that process if it fails.
 pub(crate) fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Figures, String> {
     settle();
+    at_once(program, words, sink)
+}
+
+/// The same as [`attempt`], on a machine where others have something to do.
+pub(crate) fn at_once(program: &str, words: &[String], sink: Sink) -> Result<Figures, String> {
     let this = std::env::current_exe().expect("this program's path");
     let sink = if sink == Sink::Pipe { "pipe" } else { "null" };
     let output = Command::new(this).args([WORD, sink, program]).args(words).output().expect("starting this program");

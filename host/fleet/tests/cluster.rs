@@ -68,8 +68,12 @@ impl Table for Made {
     }
 }
 
+/// The present server, and the oldest that is supported.
+const SERVERS: [&str; 2] = ["nats-server", "debian/nats-server"];
+
 /// A fleet with one server or a cluster, which end with this.
 struct Site {
+    program: &'static str,
     servers: Vec<Option<Child>>,
     addresses: Vec<Server>,
     directory: tempfile::TempDir,
@@ -103,7 +107,7 @@ fn free_ports(count: usize) -> Vec<u16> {
 }
 
 impl Site {
-    fn new(servers: usize, agents: usize) -> Self {
+    fn new(program: &'static str, servers: usize, agents: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let fleet = directory.path().join("fleet");
         let ports = free_ports(servers);
@@ -115,7 +119,7 @@ impl Site {
             need: 1,
             server_directory: None,
             store: directory.path().join("store"),
-            synchronize: true,
+            synchronize: !program.contains("debian"),
         };
         server_config::init(&fleet, &options).unwrap();
         let options = (0..agents).map(|number| {
@@ -125,7 +129,7 @@ impl Site {
         });
         let enrolled = server_config::enrol(&fleet, &options.collect::<Vec<_>>()).unwrap();
         let agents = enrolled.into_iter().map(|(place, _)| place.join("agent.toml")).collect();
-        let mut site = Site { servers: Vec::new(), addresses, directory, agents };
+        let mut site = Site { program, servers: Vec::new(), addresses, directory, agents };
         for index in 0..servers {
             let server = site.spawn(index);
             site.servers.push(Some(server));
@@ -146,7 +150,7 @@ impl Site {
         let places = std::env::var_os("FLOWGATE_NATS").map(PathBuf::from);
         let place = places.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nats"));
         let configuration = self.directory.path().join("fleet/server").join(configuration);
-        let path = place.join("nats-server");
+        let path = place.join(self.program);
         let mut command = Command::new(&path);
         let log = std::fs::File::create(self.log(index)).unwrap();
         command.arg("-c").arg(configuration).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -252,7 +256,7 @@ fn list(members: &[Member]) -> Ask {
 
 #[tokio::test]
 async fn a_cluster_of_three_goes_on_without_one() {
-    let mut site = Site::new(3, 6);
+    let mut site = Site::new(SERVERS[0], 3, 6);
     // The servers first elect who stores what.
     let began = Instant::now();
     while let Err(error) = site.ask(SOON).await {
@@ -280,7 +284,7 @@ async fn a_cluster_of_three_goes_on_without_one() {
 async fn a_server_that_is_killed_in_the_middle_of_a_question_leaves_nobody_out() {
     const AGENTS: usize = 20;
     const ROWS: u64 = 50_000;
-    let mut site = Site::new(1, AGENTS);
+    let mut site = Site::new(SERVERS[0], 1, AGENTS);
     assert!(site.ask(SOON).await.unwrap().0.agents().is_empty());
     for index in 0..AGENTS {
         site.run(index, ROWS).await;
@@ -333,7 +337,13 @@ fn leaf_files(tls: &str, hub: u16, leaf: u16) -> (String, String) {
 
 #[tokio::test]
 async fn agents_of_a_site_answer_through_its_leaf_node() {
-    let mut site = Site::new(1, 4);
+    for program in SERVERS {
+        a_site_and_its_leaf_node(program).await;
+    }
+}
+
+async fn a_site_and_its_leaf_node(program: &'static str) {
+    let mut site = Site::new(program, 1, 4);
     let ports = free_ports(2);
     let server = site.directory.path().join("fleet/server");
     let (part, leaf) = leaf_files(&server.join("tls").display().to_string(), ports[0], ports[1]);

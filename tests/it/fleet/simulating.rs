@@ -11,8 +11,14 @@ impl Fleet<'_> {
     /// Starts simulated agents, which the server lets in once it has been told of them, and waits until all of them are
     /// in the registry.
     fn simulate(&self, count: usize, prefix: &str, rows: usize) -> Background {
+        self.simulate_with(count, prefix, &format!("--rows {rows}"))
+    }
+
+    fn simulate_with(&self, count: usize, prefix: &str, options: &str) -> Background {
         let place = self.place().display().to_string();
-        let line = format!("fleet simulate {place} --agents {count} --prefix {prefix} --rows {rows} --label simulated");
+        let line = format!(
+            "fleet simulate {place} --agents {count} --prefix {prefix} {options} --label simulated --label kind={prefix}"
+        );
         let mut agents = Background::start(&flowgate(), &words(&line));
         agents.wait_for_error("have been enrolled");
         self.server.signal(Signal::SIGHUP);
@@ -159,5 +165,46 @@ fn simulated_agents_have_a_recording_of_flows_or_say_why_not() {
         }
         let outcome = flowgate().run(&words("fleet simulate /tmp --agents 1"));
         assert!(outcome.errors().contains("no fleet.toml"), "{}", outcome.errors());
+    });
+}
+
+#[test]
+fn a_release_reaches_a_thousand_agents_in_stages_and_a_bad_one_comes_back() {
+    Fleet::run(&[], "", |fleet| {
+        let _good = fleet.simulate_with(950, "good-", "--rows 1 --trial 1s");
+        let _bad = fleet.simulate_with(50, "bad-", "--rows 1 --trial 1s --failing 50");
+        let folder = fleet.namespace.directory().join("policy");
+        std::fs::create_dir(&folder).unwrap();
+        let policy = |port: u16| {
+            let text = format!(
+                "[service]\nsocket = \"/run/x.sock\"\n[audit]\npath = \"/run/x.jsonl\"\n[[tenant]]\nname = \"blue\"\n\
+                 [[tenant.scope]]\nports = [{port}]\n"
+            );
+            std::fs::write(folder.join("policy.toml"), text).unwrap();
+            folder.display().to_string()
+        };
+        let stages = "--stages 5,25,100 --bake 1s --within 5m";
+        let outcome = fleet.ask(&format!("rollout start {} --on kind=good- {stages}", policy(53)));
+        assert_eq!(outcome.status, 0, "{}{}", outcome.text(), outcome.errors());
+        assert!(outcome.text().contains("stage 3 of 3, 950 of 950 agents: done"), "{}", outcome.text());
+        let running = |prefix: &str| -> Vec<serde_json::Value> {
+            let all = objects(&fleet.ask("ls -o json --timeout 60s").text());
+            let of = all.into_iter().filter(|line| line["agent"].as_str().unwrap().starts_with(prefix));
+            of.map(|mut line| line["running"].take()).collect()
+        };
+        assert!(running("good-").iter().all(|running| running["applied"]["generation"] == 1));
+        // One in twenty reports a plugin in quarantine: the stage that has the first of them ends it, and all go back.
+        let outcome = fleet.ask(&format!("rollout start {} {stages} -o json", policy(54)));
+        assert_eq!(outcome.status, 1, "{}{}", outcome.text(), outcome.errors());
+        let lines = objects(&outcome.text());
+        let phases: Vec<&str> = lines.iter().filter_map(|line| line["phase"].as_str()).collect();
+        assert_eq!(phases.last(), Some(&"returned"), "{}", outcome.text());
+        let named: Vec<&str> =
+            lines.iter().filter(|line| line["state"] == "bad").map(|line| line["agent"].as_str().unwrap()).collect();
+        assert!(!named.is_empty() && named.iter().all(|name| name.starts_with("bad-")), "{named:?}");
+        let good = running("good-");
+        assert_eq!(good.len(), 950);
+        assert!(good.iter().all(|running| running["applied"]["generation"] == 1));
+        assert!(running("bad-").iter().all(|running| running["applied"] == serde_json::Value::Null));
     });
 }

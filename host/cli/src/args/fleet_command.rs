@@ -137,7 +137,7 @@ pub enum FleetCommand {
     #[command(
         after_help = "Each is an agent as `flowgate fleet agent` runs it, with a key and a connection of its own. All have the \
         same table, which is made up or recorded: they answer questions about it, and a deletion is planned, signed and \
-        counted without anything being deleted. Nothing is asked of a kernel, and no privilege is needed.\n\n\
+        counted without anything being deleted. What is rolled out they fetch and check, and pretend to run. Nothing is asked of a kernel, and no privilege is needed.\n\n\
         Those that are not in the fleet yet are enrolled, and wait until the server has been reloaded. Their journals and \
         audits are in DIRECTORY/simulated. This is for a fleet of its own, not for one that is in use: they stay in the \
         registry until they are forgotten.\n\n\
@@ -164,6 +164,12 @@ pub enum FleetCommand {
         /// A label of those that are enrolled: NAME or NAME=VALUE; may be repeated
         #[arg(long = "label", value_name = "LABEL", value_hint = clap::ValueHint::Other)]
         labels: Vec<Label>,
+        /// How long a release is on trial with them
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
+        trial: Duration,
+        /// Agents that report a plugin in quarantine, whatever is rolled out
+        #[arg(long, value_name = "N", default_value_t = 0, value_hint = clap::ValueHint::Other)]
+        failing: usize,
     },
     /// The roll call: which agents there are, and what each runs
     #[command(

@@ -5,7 +5,7 @@
 //! * `audit` reads the audits of agents.
 //! * `rollout` brings to agents what they run, and `runner` runs it.
 //! * `doctor` looks for what is wrong.
-//! * `simulate` runs many agents in one process, with a `simulated` table of `made_flows`.
+//! * `simulate` runs many agents in one process, with a `simulated` table of `made_flows` and what is `pretended` to run.
 
 mod act;
 mod agent;
@@ -14,6 +14,7 @@ mod audit;
 mod doctor;
 mod made_flows;
 mod plan_text;
+mod pretended;
 mod rollout;
 mod runner;
 mod simulate;
@@ -239,10 +240,17 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
             Ok(Exit::Success)
         }
         FleetCommand::Agent { file } => agent::run(context, file),
-        FleetCommand::Simulate { directory, agents, prefix, rows, recording, labels } => {
-            let recording = recording.as_deref();
-            let simulation =
-                simulate::Simulation { directory, agents: *agents, prefix, rows: *rows, recording, labels };
+        FleetCommand::Simulate { directory, agents, prefix, rows, recording, labels, trial, failing } => {
+            let simulation = simulate::Simulation {
+                directory,
+                agents: *agents,
+                prefix,
+                rows: *rows,
+                recording: recording.as_deref(),
+                labels,
+                trial: *trial,
+                failing: *failing,
+            };
             simulate::run(context, &simulation)
         }
         FleetCommand::Ls(args) => ask::ls(context, args),

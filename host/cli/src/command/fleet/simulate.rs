@@ -22,6 +22,7 @@ use super::{
     FleetError,
     agent::{CONNECT, WAITING, stopped},
     made_flows,
+    pretended::Pretender,
     simulated::SimulatedTable,
     table::{KernelTable, OwnServer},
 };
@@ -31,7 +32,7 @@ use crate::command::{
 };
 use flowgate_base::{text::path_text, units::show_time};
 use flowgate_fleet::{
-    agent::{Agent, Identity, Records},
+    agent::{Agent, Identity, Keeper, Records},
     audit::Audit,
     bus::{Connection, Nats},
     config::{AgentFile, Servers},
@@ -45,8 +46,9 @@ use flowgate_fleet::{
 
 /// Agents that connect at a time.
 const AT_A_TIME: usize = 32;
-/// Descriptors of an agent: its connection, its journal, its audit, and one for what it does at the moment.
-const DESCRIPTORS: u64 = 4;
+/// Descriptors of an agent: its connection, its journal, its audit, the folder of its bundles, and one for what it does
+/// at the moment.
+const DESCRIPTORS: u64 = 5;
 /// Descriptors of the process.
 const OWN: u64 = 64;
 /// How long a thread that has answered waits for another question.
@@ -67,6 +69,10 @@ pub(super) struct Simulation<'a> {
     pub recording: Option<&'a Path>,
     /// The labels of those that are enrolled.
     pub labels: &'a [Label],
+    /// How long a release is on trial.
+    pub trial: Duration,
+    /// How many agents report that whatever is rolled out fails.
+    pub failing: usize,
 }
 
 impl Simulation<'_> {
@@ -170,14 +176,16 @@ async fn simulate(
     let places = Rc::new(Semaphore::new(AT_A_TIME));
     let said = Rc::new(RefCell::new(String::new()));
     let mut starting = JoinSet::new();
-    for name in names {
+    for (index, name) in names.iter().enumerate() {
+        let runner = Pretender { fails: index < simulation.failing };
+        let trial = simulation.trial;
         let (places, said) = (places.clone(), said.clone());
         let (path, state) = (simulation.place(name).join("agent.toml"), simulation.state(name));
         let table = table.clone();
         starting.spawn_local(async move {
             // The semaphore is never closed.
             let _place = places.acquire().await.ok();
-            start(&path, &state, table, &said).await
+            start((&path, &state), table, (runner, trial), &said).await
         });
     }
     let mut running = JoinSet::new();
@@ -207,9 +215,9 @@ async fn simulate(
 
 /// Opens the files of an agent, and connects it, for as long as that takes.
 async fn start(
-    path: &Path,
-    state: &Path,
+    (path, state): (&Path, &Path),
     table: SimulatedTable,
+    (runner, trial): (Pretender, Duration),
     said: &RefCell<String>,
 ) -> Result<(Agent<Nats, SimulatedTable>, Servers), FleetError> {
     let (file, ring) = AgentFile::read(path)?;
@@ -220,10 +228,11 @@ async fn start(
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&place);
         made.map_err(|source| FleetError::State { path: place.clone(), source })?;
         let journal = Journal::open(&place.join("journal"))?;
-        Ok::<_, FleetError>(Records { journal, audit: Audit::open(&place.join("audit.jsonl"))? })
+        let records = Records { journal, audit: Audit::open(&place.join("audit.jsonl"))? };
+        Ok::<_, FleetError>((records, Keeper::start(runner, &place, trial)?))
     });
-    let records = match opened.await {
-        Ok(records) => records?,
+    let (records, keeper) = match opened.await {
+        Ok(opened) => opened?,
         Err(error) => return Err(FleetError::Runtime(error.into())),
     };
     let connection =
@@ -246,5 +255,6 @@ async fn start(
         }
     };
     let identity = Identity { id: key.id(), name: file.name, labels: file.labels, ring };
-    Ok((Agent::new(bus, table, identity, records, report::warnings()), file.server))
+    let agent = Agent::new(bus, table, identity, records, report::warnings());
+    Ok((agent.with_keeper(keeper), file.server))
 }
