@@ -3,7 +3,8 @@
 //!
 //! Messages travel over NATS, behind one trait ([`bus::Bus`]). An [`agent`] answers on each host, by a
 //! [`table::Table`], so that nothing that reads or changes the kernel's table knows of NATS. A [`collector`] asks, pulls what
-//! does not fit into one answer, and ends with a [`roll_call`]: every agent in exactly one state.
+//! does not fit into one answer, and ends with a [`roll_call`]: every agent in exactly one state. [`groups`] of flows are
+//! merged, and [`events`] are followed ([`watch`]).
 //!
 //! The bus may read and withhold, but not forge: a [`plan`] is signed by operators' [`keys`], which each agent has in a
 //! file of its own, and done once ([`journal`]), on record ([`audit`]).
@@ -15,6 +16,8 @@ pub mod audit;
 pub mod bus;
 pub mod collector;
 pub mod config;
+pub mod events;
+pub mod groups;
 pub mod journal;
 pub mod keys;
 pub mod lines;
@@ -25,3 +28,4 @@ pub mod random;
 pub mod roll_call;
 pub mod server_config;
 pub mod table;
+pub mod watch;

@@ -4,7 +4,9 @@
 
 mod acting;
 mod asking;
+mod merging;
 mod simulating;
+mod watching;
 
 use std::{
     fs,

@@ -5,6 +5,7 @@
 
 mod action;
 mod rows;
+mod watches;
 
 use std::{
     collections::HashMap,
@@ -30,6 +31,7 @@ use crate::{
     table::{Table, TableError},
 };
 use rows::Cursor;
+use watches::Watches;
 
 /// The most questions that are worked on at a time.
 const WORK: usize = 8;
@@ -81,6 +83,7 @@ struct Inner<B, T> {
     /// Locked for the whole of an action, so that there is one at a time.
     records: Mutex<(Records, TokenBucket)>,
     cursors: Mutex<HashMap<String, Cursor>>,
+    watches: Watches,
     work: Semaphore,
     questions: AtomicU64,
     warnings: Warnings,
@@ -97,6 +100,7 @@ impl<B: Bus, T: Table> Agent<B, T> {
             boot: random::id(),
             records: Mutex::new((records, TokenBucket::new(REFUSALS, Duration::from_secs(60)))),
             cursors: Mutex::new(HashMap::new()),
+            watches: Watches::default(),
             work: Semaphore::new(WORK),
             questions: AtomicU64::new(0),
             warnings,
@@ -209,9 +213,15 @@ impl<B: Bus, T: Table> Inner<B, T> {
         }
         match ask {
             Ask::Ping => return Answer::new(State::Answered),
-            Ask::Pull { cursor, chunk } => return self.pull(&cursor, chunk).await,
+            Ask::Pull { cursor, chunk } => {
+                return match self.watches.find(&cursor) {
+                    Some(watch) => self.follow(&cursor, &watch, chunk).await,
+                    None => self.pull(&cursor, chunk).await,
+                };
+            }
             Ask::Close { cursor } => {
                 self.lock_cursors().remove(&cursor);
+                self.watches.remove(&cursor);
                 return Answer::new(State::Answered);
             }
             _ => {}
@@ -221,6 +231,8 @@ impl<B: Bus, T: Table> Inner<B, T> {
         };
         match ask {
             Ask::List { words, form, first } => self.rows(first, move |table, out| table.list(&words, form, out)).await,
+            Ask::Group { words, first } => self.rows(first, move |table, out| table.group(&words, out)).await,
+            Ask::Watch { words, most, wait } => self.watch(words, most, wait).await,
             Ask::Stats { form } => self.rows(MAX_FIRST, move |table, out| table.stats(form, out)).await,
             other => {
                 let inner = self.clone();
@@ -249,9 +261,13 @@ impl<B: Bus, T: Table> Inner<B, T> {
                 answer
             }),
             Ask::Apply { plan } => Ok(self.apply(&plan)),
-            Ask::Ping | Ask::List { .. } | Ask::Stats { .. } | Ask::Pull { .. } | Ask::Close { .. } => {
-                Ok(Answer::new(State::Answered))
-            }
+            Ask::Ping
+            | Ask::List { .. }
+            | Ask::Group { .. }
+            | Ask::Watch { .. }
+            | Ask::Stats { .. }
+            | Ask::Pull { .. }
+            | Ask::Close { .. } => Ok(Answer::new(State::Answered)),
         };
         result.unwrap_or_else(|error| without(&error, false))
     }

@@ -1,7 +1,10 @@
 //! `fleet`: subcommands for many hosts.
 //!
 //! * `table` is the kernel's table, as an agent asks it.
-//! * `ask` has the commands that ask agents, `act` those that plan, sign and apply.
+//! * `events` are those of the kernel, as an agent writes them.
+//! * `ask` has the commands that ask agents, `groups` those for groups of flows, `watch` those for events; `rows` prints
+//!   what they answer.
+//! * `act` has the commands that plan, sign and apply.
 //! * `doctor` looks for what is wrong.
 //! * `simulate` runs many agents in one process, with a `simulated` table of `made_flows`.
 
@@ -9,10 +12,14 @@ mod act;
 mod agent;
 mod ask;
 mod doctor;
+mod events;
+mod groups;
 mod made_flows;
+mod rows;
 mod simulate;
 mod simulated;
 mod table;
+mod watch;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,6 +28,7 @@ use std::{
 
 use super::{
     context::Context,
+    lower,
     report::{self, CommandError, Exit},
 };
 use crate::args::{
@@ -36,6 +44,7 @@ use flowgate_fleet::{
     bus::{Bus as _, BusError, ConnectError, Connection, Nats},
     collector::{self, Chosen, Member},
     config::{ConfigError, OPERATOR_FILE, OperatorFile, Servers},
+    groups::GroupsError,
     journal::JournalError,
     keys::{ConnectKey, KeyError},
     names::{self, AgentName, NameError},
@@ -91,6 +100,9 @@ pub enum FleetError {
     /// The question is none.
     #[error("{}", message(.0.as_bytes()))]
     Question(String),
+    /// The groups of all agents cannot be merged.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -210,6 +222,7 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
         FleetCommand::Doctor { operator } => doctor::run(context, operator),
         FleetCommand::List { ask, words } => ask::list(context, ask, words),
         FleetCommand::Count { ask, words } => ask::count(context, ask, words),
+        FleetCommand::Watch { ask, time, words } => watch::run(context, ask, *time, words),
         FleetCommand::Stats(args) => ask::stats(context, args),
         FleetCommand::Delete { ask, dry_run, plan, expires, allowance, words } => {
             let terms = act::Terms { dry_run: *dry_run, plan: plan.as_deref(), life: *expires, allowance: *allowance };
