@@ -3,7 +3,8 @@
 //!
 //! Messages travel over NATS, behind one trait ([`bus::Bus`]). An [`agent`] answers on each host, by a
 //! [`table::Table`], so that nothing that reads or changes the kernel's table knows of NATS. A [`collector`] asks, pulls what
-//! does not fit into one answer, and ends with a [`roll_call`]: every agent in exactly one state.
+//! does not fit into one answer, and ends with a [`roll_call`]: every agent in exactly one state. [`groups`] of flows are
+//! merged, and events are followed ([`watch`], by an [`event_queue`]).
 //!
 //! The bus may read and withhold, but not forge: a [`plan`] is signed by operators' [`keys`], which each agent has in a
 //! file of its own, and done once ([`journal`]), on record ([`audit`]), by agents that are absent also [`later`].
@@ -20,7 +21,9 @@ pub mod bundle;
 pub mod bus;
 pub mod collector;
 pub mod config;
+pub mod event_queue;
 pub mod events;
+pub mod groups;
 pub mod journal;
 pub mod keys;
 pub mod later;
@@ -35,3 +38,4 @@ pub mod rollout;
 pub mod running;
 pub mod server_config;
 pub mod table;
+pub mod watch;

@@ -27,6 +27,8 @@ pub const MAX_FIRST: usize = 64 << 10;
 pub const MIN_FIRST: usize = 4 << 10;
 /// The bytes of rows in a further answer, but for a longer line.
 pub const CHUNK: usize = 256 << 10;
+/// The longest that an answer without any events may take, in milliseconds.
+pub const MAX_WAIT: u64 = 10_000;
 /// The most words of a selector.
 pub const MAX_WORDS: usize = 256;
 /// The most bytes of all words of a selector.
@@ -122,6 +124,22 @@ pub enum Ask {
         /// The most bytes of rows in the first answer.
         first: usize,
     },
+    /// Groups of flows, as [`crate::groups::partial`] ones.
+    Group {
+        /// The selector and the groups, as words of `flowgate -L`.
+        words: Vec<String>,
+        /// The most bytes of rows in the first answer.
+        first: usize,
+    },
+    /// Events from now on: further answers are pulled, and each comes when there are some, or a while has passed.
+    Watch {
+        /// The selector, as words of `flowgate -E`.
+        words: Vec<String>,
+        /// The most bytes of rows in an answer.
+        most: usize,
+        /// How long an answer without any events may take, in milliseconds.
+        wait: u64,
+    },
     /// The kernel's counters.
     Stats {
         /// The form of the rows.
@@ -177,7 +195,11 @@ impl Question {
         }
         let question: Question = read(bytes, limit)?;
         match &question.ask {
-            Ask::Count { words } | Ask::List { words, .. } | Ask::Plan { words, .. } => check_words(words)?,
+            Ask::Count { words }
+            | Ask::List { words, .. }
+            | Ask::Group { words, .. }
+            | Ask::Watch { words, .. }
+            | Ask::Plan { words, .. } => check_words(words)?,
             _ => {}
         }
         Ok(question)
@@ -216,6 +238,9 @@ pub struct Head {
     /// The number of flows, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flows: Option<u64>,
+    /// How many events before those of this answer were lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
     /// Where further rows are to be pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
@@ -225,6 +250,11 @@ pub struct Head {
     /// What an action would touch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touched: Option<Touched>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// An answer: a line of JSON, and rows after it.
@@ -247,6 +277,7 @@ impl Answer {
             time: flowgate_base::clock::now() / 1_000_000,
             took: 0,
             flows: None,
+            lost: 0,
             cursor: None,
             entry: None,
             touched: None,

@@ -6,7 +6,7 @@ use flowgate_base::text::clean;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{plan::Action, random};
+use crate::{event_queue::EventWriter, plan::Action, random};
 
 /// The form of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,31 @@ impl SetHash {
     }
 }
 
+/// Events that are being written. Dropping it ends them.
+pub struct Watching(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Watching {
+    /// Returns it with what ends the events.
+    #[must_use]
+    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Watching(Some(Box::new(end)))
+    }
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Watching")
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
+}
+
 /// The table of a host. The words are those of `flowgate -L`, `-D` or `-U` after the command.
 pub trait Table: Send + Sync + 'static {
     /// Returns what does not change while the process runs, or only slowly.
@@ -91,6 +116,26 @@ pub trait Table: Send + Sync + 'static {
     /// # Errors
     /// [`TableError`]; [`TableError::Gone`] if writing failed.
     fn list(&self, words: &[String], form: Form, out: &mut dyn Write) -> Result<u64, TableError>;
+
+    /// Writes the groups that the words ask for, of the flows that they select, as [`crate::groups::write`] does, and
+    /// returns the number of these flows.
+    ///
+    /// # Errors
+    /// [`TableError`]; [`TableError::Gone`] if writing failed.
+    fn group(&self, words: &[String], out: &mut dyn Write) -> Result<u64, TableError> {
+        let _ = (words, out);
+        Err(TableError::Refused("this agent groups no flows".into()))
+    }
+
+    /// Begins to write the events that the words select, an object of JSON on each line. When this returns, all that
+    /// happens from then on is written. The words are those of `flowgate -E`.
+    ///
+    /// # Errors
+    /// [`TableError`]
+    fn watch(&self, words: &[String], out: EventWriter) -> Result<Watching, TableError> {
+        let _ = (words, out);
+        Err(TableError::Refused("this agent watches no events".into()))
+    }
 
     /// Writes the kernel's counters, a line for each CPU, and returns the number of lines.
     ///

@@ -92,10 +92,31 @@ impl Grouper {
     }
 }
 
-/// Groups of the rows of a stream, and their format.
+/// Takes the groups of a stream, or of each of its windows.
+pub trait GroupsWriter {
+    /// Writes groups into a sink.
+    ///
+    /// # Errors
+    /// [`RunError`] if the format or the sink failed.
+    fn write_groups(&mut self, groups: &Groups, sink: &mut dyn Sink) -> Result<(), RunError>;
+}
+
+impl GroupsWriter for Format {
+    fn write_groups(&mut self, groups: &Groups, sink: &mut dyn Sink) -> Result<(), RunError> {
+        for part in parts(groups) {
+            let bytes = self.instance().render_groups(part.as_ref().unwrap_or(groups))?;
+            if !bytes.is_empty() {
+                sink.write(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Groups of the rows of a stream, and what writes them.
 pub struct Aggregator {
     grouper: Grouper,
-    format: Format,
+    writer: Box<dyn GroupsWriter>,
     window: Option<Window>,
 }
 
@@ -112,14 +133,14 @@ struct Window {
 
 impl Aggregator {
     /// Returns an aggregator that ends windows of this length.
-    pub(crate) fn new(grouper: Grouper, every: Option<Duration>, format: Format) -> Self {
+    pub(crate) fn new(grouper: Grouper, every: Option<Duration>, writer: Box<dyn GroupsWriter>) -> Self {
         let window = every.map(|every| Window {
             length: u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1),
             since: None,
             last: 0,
             by_clock: false,
         });
-        Aggregator { grouper, format, window }
+        Aggregator { grouper, writer, window }
     }
 
     /// Ends the window if it is over at this time.
@@ -143,13 +164,7 @@ impl Aggregator {
         if self.window.is_some() && groups.flows == 0 {
             return Ok(());
         }
-        for part in parts(&groups) {
-            let bytes = self.format.instance().render_groups(part.as_ref().unwrap_or(&groups))?;
-            if !bytes.is_empty() {
-                sink.write(&bytes)?;
-            }
-        }
-        Ok(())
+        self.writer.write_groups(&groups, sink)
     }
 }
 

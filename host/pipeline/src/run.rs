@@ -268,6 +268,15 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     /// # Errors
     /// [`RunError`]; rows shown before it have been written.
     pub fn run(&mut self, stop: &Stop, tally: &mut Tally) -> Result<(), RunError> {
+        self.run_reporting(stop, tally, || ())
+    }
+
+    /// Does the work of [`Pipeline::run`], and calls `opened` once the kernel's source is open: all events from then on
+    /// are received.
+    ///
+    /// # Errors
+    /// As [`Pipeline::run`].
+    pub fn run_reporting(&mut self, stop: &Stop, tally: &mut Tally, opened: impl FnOnce()) -> Result<(), RunError> {
         match &mut self.spec.source {
             SourceSpec::Given(batch) => {
                 let rows = T::take(batch).ok_or(OpenError::NoEntries)?;
@@ -289,6 +298,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         }
         let (counters, warnings) = (&self.counters, &self.warnings);
         let mut source = self.spec.open_kernel(&OpenOptions { stop, counters, warnings, flush_when_idle: false })?;
+        opened();
         self.run_on(source.as_mut(), tally)
     }
 

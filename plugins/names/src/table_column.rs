@@ -23,6 +23,11 @@ pub const NAMESPACE: u32 = 1009;
 /// One annotation: its key follows [`ANNOTATION_PREFIX`].
 pub const ANNOTATION: u32 = 1010;
 
+/// The agent of a fleet that has sent the flow: the annotation [`AGENT_KEY`]. It is not chosen by a name.
+pub const AGENT: u32 = 1011;
+
+/// The key of the annotation with the agent.
+pub const AGENT_KEY: &str = "agent";
 /// The beginning of the name of a column with one annotation.
 pub const ANNOTATION_PREFIX: &str = "annotations.";
 

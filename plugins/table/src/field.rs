@@ -64,22 +64,25 @@ pub(crate) fn joined(page: &mut Page, number: u32, flow: Flow<'_>) {
         column::REPLY_TO => endpoint(page, flow, true, false, field::REPLY_DESTINATION, field::REPLY_DESTINATION_L4),
         column::NAT => nat(page, flow),
         column::ZONES => zones(page, flow),
-        column::ANNOTATIONS => {
-            for (index, (key, value)) in flow.annotations().enumerate() {
-                if index > 0 {
-                    page.byte(b' ');
-                }
-                crate::value::clean(page, key);
-                page.byte(b'=');
-                crate::value::clean(page, value);
-            }
-        }
+        column::ANNOTATIONS => annotations(page, flow, |_| true),
         column::NAMESPACE => match (flow.namespace_name(), flow.namespace_id()) {
             (Some(name), _) => crate::value::clean(page, name),
             (None, Some(id)) => write_number(page, id.into()),
             (None, None) => {}
         },
         _ => {}
+    }
+}
+
+/// Writes the annotations with these keys.
+pub(crate) fn annotations(page: &mut Page, flow: Flow<'_>, wanted: impl Fn(&[u8]) -> bool) {
+    for (index, (key, value)) in flow.annotations().filter(|(key, _)| wanted(key)).enumerate() {
+        if index > 0 {
+            page.byte(b' ');
+        }
+        crate::value::clean(page, key);
+        page.byte(b'=');
+        crate::value::clean(page, value);
     }
 }
 

@@ -9,7 +9,7 @@ use flowgate_sdk::{
 use crate::{
     Output, Table,
     delimited::{Line, end},
-    field::{FieldValues, annotation, joined},
+    field::{FieldValues, annotation, annotations, joined},
     sheet::{Column, Tone},
     value::{Value, event_word, is_number},
 };
@@ -19,6 +19,13 @@ use crate::{
 pub(crate) struct Shown {
     pub number: u32,
     pub name: String,
+}
+
+impl Shown {
+    /// The agent of a fleet that has sent the flow.
+    pub(crate) fn agent() -> Self {
+        Shown { number: column::AGENT, name: column::AGENT_KEY.into() }
+    }
 }
 
 /// A column of a table without `columns`: its number, its heading, its rank and its least width with events.
@@ -35,7 +42,8 @@ const fn usual(number: u32, title: &'static str, rank: u32, with_events: usize) 
 
 /// The columns of a table without `columns`, as far as a batch has values for them. With events, of which the first
 /// ones tell little about those to come, the first columns are wide enough for most.
-const USUAL: [Usual; 20] = [
+const USUAL: [Usual; 21] = [
+    usual(column::AGENT, "AGENT", 0, 0),
     usual(column::NAMESPACE, "NETNS", 5, 0),
     usual(q::EVENT_TIME, "TIME", 6, 12),
     usual(q::EVENT, "EVENT", 0, 7),
@@ -159,7 +167,9 @@ impl Table {
             for (shown, values) in self.chosen.iter().zip(&fields) {
                 match (shown.number, values) {
                     (number, Some(values)) => line.value(kind_of(number), &values.get(flow)),
-                    (column::ANNOTATION, _) => line.value(kind::TEXT, &annotation(flow, &shown.name)),
+                    (column::ANNOTATION | column::AGENT, _) => {
+                        line.value(kind::TEXT, &annotation(flow, &shown.name));
+                    }
                     (column::STATE_OR_STATUS, _) => line.cleaned(state_word(flow).0.as_bytes()),
                     (number, _) => {
                         let mut text = Page::default();
@@ -179,7 +189,8 @@ impl Table {
         }
         if self.chosen.is_empty() {
             let of_events: &[&str] = if events { &EVENT_COLUMNS } else { &[] };
-            self.chosen = of_events.iter().chain(&DELIMITED).filter_map(|name| named(name).ok()).collect();
+            let of_flows = of_events.iter().chain(&DELIMITED).filter_map(|name| named(name).ok());
+            self.chosen = self.agents.then(Shown::agent).into_iter().chain(of_flows).collect();
         }
         if !self.sheet.header {
             return;
@@ -229,6 +240,7 @@ impl Table {
                 continue;
             }
             column.wanted = match usual.number {
+                column::AGENT => self.agents,
                 q::EVENT => events,
                 q::EVENT_TIME => events && self.times,
                 q::FAMILY => self.family,
@@ -247,6 +259,10 @@ impl Table {
                 }
                 q::HELPER => carried & field::HELPER != 0,
                 q::PROGRAM => carried & field::PROGRAM != 0,
+                column::ANNOTATIONS if self.agents => {
+                    let other = |flow: Flow<'_>| flow.annotations().any(|(key, _)| key != column::AGENT_KEY.as_bytes());
+                    carried & field::ANNOTATIONS != 0 && batch.flows().any(other)
+                }
                 column::ANNOTATIONS => carried & field::ANNOTATIONS != 0,
                 column::NAMESPACE => carried & (field::NAMESPACE | field::NAMESPACE_NAME) != 0,
                 q::AGE => carried & field::START != 0,
@@ -288,6 +304,13 @@ impl Table {
             column::ANNOTATION => {
                 let key = self.chosen.get(at).map_or("", |shown| shown.name.as_str());
                 self.sheet.cell(Tone::Plain, |page| style.write(page, kind::TEXT, &annotation(flow, key)));
+            }
+            column::AGENT => {
+                let agent = annotation(flow, column::AGENT_KEY);
+                self.sheet.cell(Tone::Plain, |page| style.write(page, kind::TEXT, &agent));
+            }
+            column::ANNOTATIONS if self.agents => {
+                self.sheet.cell(Tone::Plain, |page| annotations(page, flow, |key| key != column::AGENT_KEY.as_bytes()));
             }
             ..column::FROM => self.sheet.cell(Tone::Plain, |page| style.write(page, kind_of(number), &value)),
             number => self.sheet.cell(Tone::Plain, |page| joined(page, number, flow)),

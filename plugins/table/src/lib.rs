@@ -43,6 +43,8 @@ pub struct Table {
     family: bool,
     /// True if flows have a column for their identifier.
     ids: bool,
+    /// True if flows have a column for the agent of a fleet that has sent them.
+    agents: bool,
     /// True if groups have bars.
     bars: bool,
     /// True once columns have been chosen.
@@ -64,6 +66,7 @@ impl Plugin for Table {
             .option("color", "", "colour tables", Some("no"))
             .option("human", "", "print sizes and times with units; by default in tables only", None)
             .option("bars", "", "print bars behind the measure by which groups are sorted", Some("yes"))
+            .option("agent", "", "print the annotation `agent` as the first column of flows", Some("no"))
             .option("timestamp", "", "tables: print the time of each event (-o timestamp)", None)
             .option("extended", "", "tables: print the layer-3 protocol (-o extended)", None)
             .option("id", "", "tables: print the identifier of each flow (-o id)", None)
@@ -78,11 +81,15 @@ impl Plugin for Table {
         };
         let names = setup.text("columns").unwrap_or_default();
         let chosen = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(flow::named);
+        let mut chosen = chosen.collect::<Result<Vec<_>, _>>()?;
+        if !chosen.is_empty() && setup.switch("agent")? {
+            chosen.insert(0, Shown::agent());
+        }
         let table = output == Output::Table;
         let on = |name: &str, default: bool| if setup.text(name).is_some() { setup.switch(name) } else { Ok(default) };
         Ok(Table {
             output,
-            chosen: chosen.collect::<Result<_, _>>()?,
+            chosen,
             style: Style { human: on("human", table)?, names: table, zone: TimeZone::of(setup) },
             labels: setup.labels.iter().map(|label| (label.bit, label.name.clone())).collect(),
             sheet: Sheet {
@@ -94,6 +101,7 @@ impl Plugin for Table {
             times: setup.switch("timestamp")?,
             family: setup.switch("extended")?,
             ids: setup.switch("id")?,
+            agents: setup.switch("agent")?,
             bars: on("bars", true)?,
             begun: false,
             room: 0,

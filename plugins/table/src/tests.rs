@@ -401,3 +401,30 @@ fn wide_characters_count_twice() {
     clean(&mut page, "\u{feff}日".as_bytes());
     assert_eq!(text(page.into_bytes()), "\\xef\\xbb\\xbf日");
 }
+
+#[test]
+fn the_agent_of_a_fleet_is_the_first_column() {
+    let of = |row: Row, agent: &[u8], more: &[(&[u8], &[u8])]| {
+        let notes = more.iter().map(|(key, value)| (key.to_vec(), value.to_vec()));
+        let notes: Vec<_> = notes.chain([(b"agent".to_vec(), agent.to_vec())]).collect();
+        row.set(field::ANNOTATIONS, |row| row.annotations = notes.clone())
+    };
+    assert_eq!(
+        rendered(&[("agent", "yes")], [of(udp(), b"web-1", &[]), of(icmp(), b"db", &[(b"agent", b"forged")])]),
+        "\
+AGENT  PROTO  STATE       SOURCE              DESTINATION            TIMEOUT
+web-1  udp    UNREPLIED   [2001:db8::1]:5353  [2001:db8::53]:53          29s
+db     icmp   SEEN_REPLY  10.0.0.1            10.0.0.2 type 8 id 77
+"
+    );
+    // Other notes have their column.
+    let noted = rendered(&[("agent", "yes")], [of(udp(), b"web-1", &[(b"country", b"DE")])]);
+    assert!(noted.contains("NOTES") && noted.contains("country=DE") && !noted.contains("agent="), "{noted}");
+    let chosen = rendered(&[("agent", "yes"), ("columns", "dst")], [of(icmp(), b"db\x1b", &[])]);
+    assert_eq!(chosen, "AGENT   DST\ndb\\x1b  10.0.0.2\n");
+    let csv = rendered(&[("agent", "yes"), ("output", "csv"), ("columns", "src")], [of(icmp(), b"db", &[])]);
+    assert_eq!(csv, "agent,src\r\ndb,10.0.0.1\r\n");
+    let usual = rendered(&[("agent", "yes"), ("output", "tsv")], [of(icmp(), b"db", &[])]);
+    assert!(usual.starts_with("agent\tfamily_name\t") && usual.contains("\ndb\tipv4\t"), "{usual}");
+    assert!(rendered(&[], [of(icmp(), b"db", &[])]).contains("agent=db"), "without the option it is a note");
+}

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["base", "privileges", "isolation", "stock", "model"]),
     ("recording", &["base", "model", "netlink"]),
     ("fixture", &["names", "base", "model", "syntax"]),
-    ("fleet", &["base"]),
+    ("fleet", &["base", "model"]),
     ("pipeline", &["base", "model", "netlink", "query", "runtime", "recording"]),
     ("worker", &["base", "privileges", "isolation", "model", "netlink", "runtime", "pipeline"]),
     ("metrics", &["base", "model", "netlink", "pipeline"]),

@@ -7,10 +7,12 @@ mod acting;
 mod asking;
 mod auditing;
 mod events;
+mod merging;
 mod rollout;
 mod simulating;
 mod stream;
 mod updating;
+mod watching;
 
 use std::{
     fs,

@@ -212,7 +212,12 @@ pub enum FleetCommand {
         -o json as its member `agent`.\n\n\
         Every agent is in the roll call, on standard error; the exit status is 0 only if all answered in full, or all but \
         --allow-missing.\n\n\
+        With -o table, csv or tsv after the --, the agent is the first column. Groups (--by, --sum, --avg, ...) are those \
+        of the flows of all agents; `agent` is one of the keys, and --distinct cannot be merged.\n\n\
         Examples:\n  flowgate fleet list -- -p tcp --dport 443\n  \
+        flowgate fleet list -- --by src/24,dport --count --sum bytes --sort bytes --top 20\n  \
+        flowgate fleet list -- --by agent --count --sum bytes\n  \
+        flowgate fleet list -- -o csv --columns src,dport,bytes > flows.csv\n  \
         flowgate fleet list --on role=web -- --where 'bytes > 1G and age > 1h'\n  \
         flowgate fleet list -o json --allow-missing 3 -- -p udp > flows.json 2> roll-call.json"
     )]
@@ -232,6 +237,30 @@ pub enum FleetCommand {
         #[command(flatten)]
         ask: AskArgs,
         /// Selectors, as of -L
+        #[arg(last = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
+        words: Vec<OsString>,
+    },
+    /// Watch the events of all agents, as they happen
+    #[command(
+        after_help = "After -- come selectors and output options as of flowgate -E, --where too. It ends by a signal or \
+        with --for; then the roll call follows on standard error. The exit status is 0 only if all events of all agents \
+        were shown, or of all but --allow-missing; where a signal ended it and some are missing, the process ends as by \
+        that signal.\n\n\
+        Nobody waits for who watches: an agent whose events are not fetched in time keeps 2 MiB of them, and where others \
+        are missing there is a gap with their number. An agent that goes away is told, and is watched again when it is \
+        back.\n\n\
+        Examples:\n  flowgate fleet watch -- -e NEW -p tcp --dport 22\n  \
+        flowgate fleet watch --on role=web -- -o table --where 'bytes > 1G'\n  \
+        flowgate fleet watch -o json --for 60s > events.json"
+    )]
+    Watch {
+        /// Whom, and for how long each may take to answer
+        #[command(flatten)]
+        ask: AskArgs,
+        /// End after this time
+        #[arg(long = "for", value_name = "TIME", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
+        time: Option<Duration>,
+        /// Selectors and output options, as of -E
         #[arg(last = true, value_name = "OPTIONS", value_hint = clap::ValueHint::Other)]
         words: Vec<OsString>,
     },

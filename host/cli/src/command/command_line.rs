@@ -118,10 +118,9 @@ impl CommandLine {
                 use crate::args::fleet_command::FleetCommand;
                 use Subcommand::{Record, Replay, Run, Top};
                 #[cfg(feature = "fleet")]
-                if let Subcommand::Fleet { command: FleetCommand::Agent { .. } | FleetCommand::Simulate { .. } } =
-                    subcommand.as_ref()
-                {
-                    return true;
+                if let Subcommand::Fleet { command } = subcommand.as_ref() {
+                    use FleetCommand::{Agent, Simulate, Watch};
+                    return matches!(command, Agent { .. } | Simulate { .. } | Watch { .. });
                 }
                 matches!(subcommand.as_ref(), Run(_) | Record { .. } | Replay { .. } | Top { .. })
             }

@@ -280,6 +280,7 @@ fn of_fleets(messages: &mut Messages) {
         bundle::BundleError,
         bus::{BusError, ConnectError},
         config::ConfigError,
+        groups::GroupsError,
         journal::JournalError,
         keys::KeyError,
         message::MessageError,
@@ -331,6 +332,7 @@ fn of_fleets(messages: &mut Messages) {
     );
     add!(messages, AuditError: File {path: text(), source: io()} 2, Full (text()) 1);
     add!(messages, PlanError: Size (text()) 1, Unreadable (text()) 1);
+    add!(messages, GroupsError: Unmergeable {name: text(), of: text()} 2, Bad (text()) 1);
     add!(messages, TableError: Refused (text()) 1, Failed (text()) 1);
     add!(messages, ConfigError:
         File {path: text(), source: io()} 2,

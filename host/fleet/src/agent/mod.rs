@@ -11,6 +11,7 @@ mod later;
 mod rows;
 mod ship;
 mod stored;
+mod watches;
 
 use std::{
     collections::HashMap,
@@ -40,6 +41,7 @@ use desired::Following;
 pub use keeper::Keeper;
 use rows::Cursor;
 pub use stored::StoredError;
+use watches::Watches;
 
 /// The most questions that are worked on at a time.
 const WORK: usize = 8;
@@ -91,6 +93,7 @@ struct Inner<B, T> {
     /// Locked for the whole of an action, so that there is one at a time.
     records: Mutex<(Records, TokenBucket)>,
     cursors: Mutex<HashMap<String, Cursor>>,
+    watches: Watches,
     work: Semaphore,
     questions: AtomicU64,
     /// What it runs for the fleet.
@@ -109,6 +112,7 @@ impl<B: Bus, T: Table> Agent<B, T> {
             boot: random::id(),
             records: Mutex::new((records, TokenBucket::new(REFUSALS, Duration::from_secs(60)))),
             cursors: Mutex::new(HashMap::new()),
+            watches: Watches::default(),
             work: Semaphore::new(WORK),
             questions: AtomicU64::new(0),
             following: None,
@@ -250,9 +254,15 @@ impl<B: Bus, T: Table> Inner<B, T> {
         match ask {
             Ask::Ping => return Answer::new(State::Answered),
             Ask::Look => return self.look_at_desired().await,
-            Ask::Pull { cursor, chunk } => return self.pull(&cursor, chunk).await,
+            Ask::Pull { cursor, chunk } => {
+                return match self.watches.find(&cursor) {
+                    Some(watch) => self.next_events(&cursor, &watch, chunk).await,
+                    None => self.pull(&cursor, chunk).await,
+                };
+            }
             Ask::Close { cursor } => {
                 self.lock_cursors().remove(&cursor);
+                self.watches.remove(&cursor);
                 return Answer::new(State::Answered);
             }
             _ => {}
@@ -262,6 +272,8 @@ impl<B: Bus, T: Table> Inner<B, T> {
         };
         match ask {
             Ask::List { words, form, first } => self.rows(first, move |table, out| table.list(&words, form, out)).await,
+            Ask::Group { words, first } => self.rows(first, move |table, out| table.group(&words, out)).await,
+            Ask::Watch { words, most, wait } => self.watch(words, most, wait).await,
             Ask::Stats { form } => self.rows(MAX_FIRST, move |table, out| table.stats(form, out)).await,
             other => {
                 let inner = self.clone();
@@ -290,9 +302,14 @@ impl<B: Bus, T: Table> Inner<B, T> {
                 answer
             }),
             Ask::Apply { plan } => Ok(self.apply(&plan, Way::Asked)),
-            Ask::Ping | Ask::Look | Ask::List { .. } | Ask::Stats { .. } | Ask::Pull { .. } | Ask::Close { .. } => {
-                Ok(Answer::new(State::Answered))
-            }
+            Ask::Ping
+            | Ask::Look
+            | Ask::List { .. }
+            | Ask::Group { .. }
+            | Ask::Watch { .. }
+            | Ask::Stats { .. }
+            | Ask::Pull { .. }
+            | Ask::Close { .. } => Ok(Answer::new(State::Answered)),
         };
         result.unwrap_or_else(|error| without(&error, false))
     }

@@ -27,9 +27,17 @@ struct Shared {
     revision: u64,
     /// Subjects at which messages vanish, as if who takes them had been stopped.
     frozen: BTreeSet<String>,
-    /// All messages that were sent.
+    /// Messages that were sent, as far as there is room for them.
     sent: Vec<(String, Vec<u8>)>,
+    /// The bytes of these.
+    kept: usize,
+    /// The bytes of messages that have not been taken, and the most that there were at a time.
+    waiting: usize,
+    peak: usize,
 }
+
+/// The most bytes of sent messages that are kept.
+const KEPT: usize = 8 << 20;
 
 /// A bus in the process. Clones are connections to the same one.
 #[derive(Clone, Debug, Default)]
@@ -84,11 +92,22 @@ impl Kept {
 
 /// Messages of a subject.
 #[derive(Debug)]
-pub struct MemorySubscription(mpsc::UnboundedReceiver<Delivery>);
+pub struct MemorySubscription(mpsc::UnboundedReceiver<Delivery>, Memory);
 
 impl Subscription for MemorySubscription {
     async fn next(&mut self) -> Option<Delivery> {
-        self.0.recv().await
+        let delivery = self.0.recv().await?;
+        self.1.lock().waiting -= delivery.payload.len();
+        Some(delivery)
+    }
+}
+
+impl Drop for MemorySubscription {
+    fn drop(&mut self) {
+        self.0.close();
+        while let Ok(delivery) = self.0.try_recv() {
+            self.1.lock().waiting -= delivery.payload.len();
+        }
     }
 }
 
@@ -162,7 +181,13 @@ impl Memory {
         self.connections.send_modify(|count| *count += 1);
     }
 
-    /// Returns all messages that were sent to subjects of a pattern.
+    /// Returns the most bytes of messages that have waited at a time to be taken.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.lock().peak
+    }
+
+    /// Returns the messages that were sent to subjects of a pattern: the first 8 MiB of all messages.
     #[must_use]
     pub fn sent(&self, pattern: &str) -> Vec<Vec<u8>> {
         let shared = self.lock();
@@ -176,19 +201,26 @@ impl Bus for Memory {
 
     async fn publish(&self, subject: String, reply: Option<String>, payload: Vec<u8>) -> Result<(), BusError> {
         let mut shared = self.connected()?;
-        shared.sent.push((subject.clone(), payload.clone()));
+        if shared.kept < KEPT {
+            shared.kept += payload.len();
+            shared.sent.push((subject.clone(), payload.clone()));
+        }
         if shared.frozen.contains(&subject) {
             return Ok(());
         }
         let deliver = |shared: &mut Shared, delivery: Delivery| {
             let mut taken = false;
-            shared.interests.retain(|interest| {
+            let length = delivery.payload.len();
+            let Shared { interests, waiting, .. } = shared;
+            interests.retain(|interest| {
                 let wanted = matches(&interest.subject, &delivery.subject);
                 let alive =
                     if wanted { interest.sender.send(delivery.clone()).is_ok() } else { !interest.sender.is_closed() };
                 taken |= wanted && alive;
+                *waiting += if wanted && alive { length } else { 0 };
                 alive
             });
+            shared.peak = shared.peak.max(shared.waiting);
             taken
         };
         let delivery = Delivery { subject, reply: reply.clone(), payload, nobody: false };
@@ -203,7 +235,7 @@ impl Bus for Memory {
     async fn subscribe(&self, subject: String) -> Result<MemorySubscription, BusError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.lock().interests.push(Interest { subject, sender });
-        Ok(MemorySubscription(receiver))
+        Ok(MemorySubscription(receiver, self.clone()))
     }
 
     async fn flush(&self) -> Result<(), BusError> {

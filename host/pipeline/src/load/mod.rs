@@ -6,7 +6,7 @@ pub use execute::SpecError;
 
 use crate::{
     Pipeline, RunError, Spec,
-    aggregate::{AggregationSpec, Aggregator, Grouper},
+    aggregate::{AggregationSpec, Aggregator, Grouper, GroupsWriter},
     consumer::Consumer,
     entries::Entries,
     executor::{Executor, Plan},
@@ -57,6 +57,8 @@ pub struct LoadedSpec {
     /// The plugin that groups flows.
     aggregator: Option<Grouper>,
     format: Option<Format>,
+    /// What takes groups in place of the format.
+    groups_writer: Option<Box<dyn GroupsWriter>>,
     /// The plugins of the stages, in order; the stage `match` of the selection, if there is one, is the first.
     pub stage_plugins: Vec<LoadedPlugin>,
     /// The plugin that groups flows.
@@ -141,6 +143,7 @@ impl Spec {
                 stages,
                 aggregator,
                 format,
+                groups_writer: None,
                 stage_plugins,
                 aggregator_plugin,
                 meters,
@@ -271,6 +274,12 @@ impl LoadedSpec {
         LoadedSpec { stages: self.stages.into_iter().map(change).collect(), ..self }
     }
 
+    /// Has groups written by something else than the format.
+    #[must_use]
+    pub fn writing_groups(self, writer: impl GroupsWriter + 'static) -> Self {
+        LoadedSpec { groups_writer: Some(Box::new(writer)), ..self }
+    }
+
     /// Renders counters and writes them into a sink; nothing without a format.
     ///
     /// # Errors
@@ -291,10 +300,10 @@ impl LoadedSpec {
         loader: &PluginLoader,
         sink: &'a mut dyn Sink,
     ) -> Result<Pipeline<'a, T>, LoadPluginError> {
-        let LoadedSpec { spec, stages, aggregator, meters, format, .. } = self;
+        let LoadedSpec { spec, stages, aggregator, meters, format, groups_writer, .. } = self;
         let format = format.filter(|_| !spec.dry_run);
         let shown = match (&format, &aggregator) {
-            (Some(_), Some(grouper)) => grouper.reads(),
+            (format, Some(grouper)) if format.is_some() || groups_writer.is_some() => grouper.reads(),
             (format, _) => format.as_ref().map_or(0, Format::reads),
         };
         let shown = meters.iter().fold(shown, |shown, meter| shown | meter.grouper.reads());
@@ -315,10 +324,12 @@ impl LoadedSpec {
             executor = executor.merging(merge.orphans);
         }
         let pipeline = Pipeline::new(spec, stages, executor, loader.engine().clone(), sink);
-        let mut consumer: Option<Box<dyn Consumer<T>>> = match (format, aggregator) {
-            (Some(format), Some(grouper)) => Some(Box::new(Aggregator::new(grouper, every, format))),
-            (Some(format), None) => Some(Box::new(format)),
-            (None, _) => None,
+        let mut consumer: Option<Box<dyn Consumer<T>>> = match aggregator {
+            Some(grouper) => {
+                let writer = groups_writer.or_else(|| format.map(|format| Box::new(format) as Box<dyn GroupsWriter>));
+                writer.map(|writer| Box::new(Aggregator::new(grouper, every, writer)) as Box<dyn Consumer<T>>)
+            }
+            None => format.map(|format| Box::new(format) as Box<dyn Consumer<T>>),
         };
         if !meters.is_empty() {
             consumer = Some(Box::new(Metered::new(meters, consumer)));

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, ffi::OsString};
 
 use super::{
-    FleetError, Session, chosen, conclude, json_line,
+    FleetError, Session, chosen, conclude, groups, json_line,
+    rows::{Rows, row},
     table::{self, words},
     write_lines,
 };
@@ -17,14 +18,12 @@ use crate::{
 use flowgate_base::text::clean;
 use flowgate_fleet::{
     collector::{self, Member, Taken},
-    lines,
     message::{Answer, Ask, Entry},
     roll_call::RollCall,
     running::Running,
     table::Form,
 };
-use flowgate_pipeline::sink::SinkError;
-use flowgate_syntax::Command;
+use flowgate_syntax::{Command, Output, Settings};
 
 /// Asks agents, and returns their answers by number, besides the roll call.
 pub(super) fn answers(
@@ -127,25 +126,52 @@ fn runs(running: &Running) -> String {
 
 /// Checks a question here first, where the mistake was made.
 pub(super) fn checked(given: &[OsString], command: Command, form: Form) -> Result<Vec<String>, FleetError> {
-    let words = words(given).map_err(FleetError::Question)?;
-    table::parse(&words, command, form).map_err(FleetError::Question)?;
-    Ok(words)
+    parsed(given, command, form == Form::Json).map(|(words, _)| words)
 }
 
-/// Lists flows of all agents.
+/// Checks a question here first, and returns its settings, too.
+pub(super) fn parsed(given: &[OsString], command: Command, json: bool) -> Result<(Vec<String>, Settings), FleetError> {
+    let words = words(given).map_err(FleetError::Question)?;
+    let settings = table::parse(&words, command, Form::Text).map_err(FleetError::Question)?;
+    if json {
+        // Another form after the -- is a contradiction.
+        let both: Vec<String> = words.iter().cloned().chain(["-o".into(), "json".into()]).collect();
+        table::parse(&both, command, Form::Json).map_err(FleetError::Question)?;
+    }
+    Ok((words, settings))
+}
+
+/// Returns the width of the names of agents.
+pub(super) fn name_width(members: &[Member]) -> usize {
+    members.iter().map(|member| member.name.as_str().len()).max().unwrap_or_default()
+}
+
+/// Lists flows of all agents, or groups of them.
 pub(super) fn list(context: &mut Context<'_>, args: &AskArgs, given: &[OsString]) -> Result<Exit, CommandError> {
-    let form = form(args);
-    let words = checked(given, Command::List, form)?;
+    let json = form(args) == Form::Json;
+    let asked = words(given).map_err(FleetError::Question)?;
+    if let Some(question) = groups::Question::of(&asked, json).map_err(FleetError::Question)? {
+        return groups::list(context, args, question);
+    }
+    let (words, settings) = parsed(given, Command::List, json)?;
+    let columns = !json && settings.output.contains(Output::COLUMNED);
+    let form = if columns { Form::Json } else { form(args) };
     let question = |count| Ask::List { words, form, first: collector::first(count) };
-    rows(context, args, question, Some("flow entries"))
+    let presented = |width| match columns {
+        true => Rows::of_objects(row(Command::List)?, &settings, json, width),
+        false => Ok(Rows::Lines { form, width }),
+    };
+    rows(context, args, question, presented, Some("flow entries"))
 }
 
 /// Shows the counters of all agents' kernels.
 pub(super) fn stats(context: &mut Context<'_>, args: &AskArgs) -> Result<Exit, CommandError> {
-    rows(context, args, |_| Ask::Stats { form: form(args) }, None)
+    let form = form(args);
+    rows(context, args, |_| Ask::Stats { form }, |width| Ok(Rows::Lines { form, width }), None)
 }
 
-fn form(args: &AskArgs) -> Form {
+/// Returns the form of rows.
+pub(super) fn form(args: &AskArgs) -> Form {
     if args.operator.output == crate::args::Report::Json { Form::Json } else { Form::Text }
 }
 
@@ -154,31 +180,34 @@ fn rows(
     context: &mut Context<'_>,
     args: &AskArgs,
     question: impl FnOnce(usize) -> Ask,
+    presented: impl FnOnce(usize) -> Result<Rows, CommandError>,
     what: Option<&str>,
 ) -> Result<Exit, CommandError> {
-    let form = form(args);
     let session = Session::open(&args.operator)?;
     let members = session.members(&chosen(args))?;
-    let width = members.iter().map(|member| member.name.as_str().len()).max().unwrap_or_default();
-    let mut failed: Option<SinkError> = None;
+    let mut rows = presented(name_width(&members))?;
+    let mut failed: Option<CommandError> = None;
     let mut shown = 0;
     let sink = &mut *context.sink;
     let take = |index: usize, answer: &Answer| {
         let Some(member) = members.get(index) else { return Taken::Used };
-        let mut rows = Vec::with_capacity(answer.rows.len() * 5 / 4);
-        let appended = lines::append(&mut rows, member.name.as_str(), width, form, &answer.rows);
-        if let Err(error) = sink.write(&rows) {
-            failed = Some(error);
-            return Taken::Enough;
+        match rows.write(sink, member.name.as_str(), &answer.rows) {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => return Taken::Bad(reason),
+            Err(error) => {
+                failed = Some(error);
+                return Taken::Enough;
+            }
         }
         shown += answer.head.flows.unwrap_or_default();
-        appended.map_or_else(Taken::Bad, |()| Taken::Used)
+        Taken::Used
     };
     let asked = collector::ask(&session.bus, &members, question(members.len()), args.timeout, take);
     let roll = session.runtime.block_on(asked).map_err(FleetError::Bus)?;
     if let Some(error) = failed {
-        return Err(error.into());
+        return Err(error);
     }
+    rows.end(context.sink)?;
     if let Some(what) = what.filter(|_| !session.json) {
         let answered = roll.agents().len() - roll.missing();
         report::banner(&format!("{shown} {what} of {answered} agents have been shown."));
@@ -188,6 +217,10 @@ fn rows(
 
 /// Counts flows of all agents.
 pub(super) fn count(context: &mut Context<'_>, args: &AskArgs, given: &[OsString]) -> Result<Exit, CommandError> {
+    let asked = words(given).map_err(FleetError::Question)?;
+    if let Some(question) = groups::Question::of(&asked, form(args) == Form::Json).map_err(FleetError::Question)? {
+        return groups::list(context, args, question);
+    }
     let words = checked(given, Command::List, Form::Text)?;
     let session = Session::open(&args.operator)?;
     let members = session.members(&chosen(args))?;

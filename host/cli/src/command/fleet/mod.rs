@@ -1,8 +1,10 @@
 //! `fleet`: subcommands for many hosts.
 //!
 //! * `table` is the kernel's table, as an agent asks it.
-//! * `ask` has the commands that ask agents, `act` those that plan, sign and apply, `plan_text` shows plans.
-//! * `audit` reads the audits of agents.
+//! * `events` are those of the kernel, as an agent writes them.
+//! * `ask` has the commands that ask agents, `groups` those for groups of flows, `watch` those for events; `rows` prints
+//!   what they answer.
+//! * `act` has the commands that plan, sign and apply, `plan_text` shows plans; `audit` reads the audits of agents.
 //! * `rollout` brings to agents what they run, and `runner` runs it.
 //! * `doctor` looks for what is wrong.
 //! * `simulate` runs many agents in one process, with a `simulated` table of `made_flows` and what is `pretended` to run.
@@ -12,14 +14,18 @@ mod agent;
 mod ask;
 mod audit;
 mod doctor;
+mod events;
+mod groups;
 mod made_flows;
 mod plan_text;
 mod pretended;
 mod rollout;
+mod rows;
 mod runner;
 mod simulate;
 mod simulated;
 mod table;
+mod watch;
 
 pub(super) use audit::audit;
 
@@ -30,6 +36,7 @@ use std::{
 
 use super::{
     context::Context,
+    lower,
     report::{self, CommandError, Exit},
 };
 use crate::args::{
@@ -47,6 +54,7 @@ use flowgate_fleet::{
     bus::{Bus as _, BusError, ConnectError, Connection, Nats, Streams as _},
     collector::{self, Chosen, Member},
     config::{ConfigError, OPERATOR_FILE, OperatorFile, Servers},
+    groups::GroupsError,
     journal::JournalError,
     keys::{ConnectKey, KeyError},
     names::{self, AgentName, NameError},
@@ -109,6 +117,9 @@ pub enum FleetError {
     /// The question is none.
     #[error("{}", message(.0.as_bytes()))]
     Question(String),
+    /// The groups of all agents cannot be merged.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -258,6 +269,7 @@ pub(super) fn run(context: &mut Context<'_>, command: &FleetCommand) -> Result<E
         FleetCommand::Doctor { operator } => doctor::run(context, operator),
         FleetCommand::List { ask, words } => ask::list(context, ask, words),
         FleetCommand::Count { ask, words } => ask::count(context, ask, words),
+        FleetCommand::Watch { ask, time, words } => watch::run(context, ask, *time, words),
         FleetCommand::Stats(args) => ask::stats(context, args),
         FleetCommand::Delete { ask, plan, words } => act::act(context, Action::Delete, ask, plan, words),
         FleetCommand::Update { ask, plan, words } => act::act(context, Action::Update, ask, plan, words),

@@ -24,6 +24,7 @@ const PIECE: usize = 16 << 10;
 enum Query {
     Count,
     List(Form),
+    Group,
     Plan(Action),
 }
 
@@ -123,6 +124,18 @@ impl Table for SimulatedTable {
         for piece in known.rows.chunks(PIECE) {
             out.write_all(piece).map_err(|_| TableError::Gone)?;
         }
+        Ok(known.touched.count)
+    }
+
+    fn group(&self, words: &[String], out: &mut dyn Write) -> Result<u64, TableError> {
+        let group = |table: &KernelTable| {
+            let mut rows = Vec::new();
+            let count = table.group(words, &mut rows)?;
+            Ok(Known { rows, touched: Touched { count, hash: String::new() } })
+        };
+        let answer = self.answer(Query::Group, words, group);
+        let known = known(&answer)?;
+        out.write_all(&known.rows).map_err(|_| TableError::Gone)?;
         Ok(known.touched.count)
     }
 

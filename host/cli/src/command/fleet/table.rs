@@ -14,9 +14,10 @@ use std::{
 use flowgate_base::Warnings;
 use flowgate_fleet::{
     config::Servers,
+    event_queue::EventWriter,
     message,
     plan::Action,
-    table::{Facts, Form, SetHash, Table, TableError, Touched},
+    table::{Facts, Form, SetHash, Table, TableError, Touched, Watching},
 };
 use flowgate_model::{EventGroups, Flows};
 use flowgate_netlink::{Statistics, Stop};
@@ -29,10 +30,10 @@ use flowgate_pipeline::{
 use flowgate_query::{Context, Query};
 use flowgate_recording::{RecordingKind, Speed};
 use flowgate_syntax::{
-    Command, DEFAULT_LABEL_MAP, Environment, LabelMap, Output, ProgramName, Settings, SystemEnvironment,
-    Table as TableName,
+    Command, DEFAULT_LABEL_MAP, Environment, Output, ProgramName, Settings, SystemEnvironment, Table as TableName,
 };
 
+use super::{events, groups, rows};
 use crate::command::{
     lower,
     report::CommandError,
@@ -76,14 +77,11 @@ impl Environment for NamesOnly {
 /// What is wrong with them.
 pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Settings, String> {
     let name = ProgramName::of(OsStr::new("flowgate"));
-    let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    if form == Form::Json {
-        words.extend(["-o".into(), "json".into()]);
-    }
+    let words: Vec<OsString> = words.iter().map(OsString::from).collect();
     let mut warnings = Vec::new();
     let parsed =
         flowgate_syntax::parse_classic(&name, &words, (command, TableName::Conntrack), &NamesOnly, &mut warnings);
-    let settings = match parsed {
+    let mut settings = match parsed {
         Ok(settings) => *settings,
         Err(flowgate_syntax::CliError::Query(option, error)) => return Err(format!("--{option}: {error}")),
         Err(error) => return Err(String::from_utf8_lossy(&error.message()).into_owned()),
@@ -95,14 +93,16 @@ pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Se
     let only = match command {
         Command::Delete => "-D",
         Command::Update => "-U",
+        Command::Events => "-E",
         _ => "-L",
     };
-    let acts = only != "-L";
+    let acts = matches!(command, Command::Delete | Command::Update);
     if settings.command != command || settings.table != TableName::Conntrack {
         return Err(format!(
             "there is another command or table in it; after -- come only the options of {only} of flows"
         ));
     }
+    let events = command == Command::Events;
     let json = form == Form::Text && settings.output.contains(Output::JSON);
     for (given, option, why) in [
         (!settings.plugins.is_empty(), "--plugin", "no agent runs plugins for a question"),
@@ -116,6 +116,14 @@ pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Se
         (json, "-o json", "it goes before the --"),
         (settings.output.contains(Output::XML), "-o xml", "lines of several hosts are no document; take -o json"),
         (acts && !settings.output.is_empty(), "-o", "an action shows no flows"),
+        (events && settings.output.contains(Output::SAVE), "-o save", "a gap is no command line; take -o json"),
+        (events && settings.aggregate.is_some(), "--by and the like", "groups of events are not merged"),
+        (events && settings.reliable, "--reliable", "whoever watches would hold up the kernels of all agents"),
+        (
+            events && (settings.buffer_size.is_some() || settings.buffer_max.is_some()),
+            "--buffer-size",
+            "an agent sees to it",
+        ),
     ] {
         if given {
             return Err(format!("{option} has no use after --: {why}"));
@@ -123,6 +131,10 @@ pub(super) fn parse(words: &[String], command: Command, form: Form) -> Result<Se
     }
     if command == Command::Update && super::plan_text::sets(&settings.template).is_empty() {
         return Err("nothing is set; -m sets the mark, -t the timeout, -u status bits, --label-add labels".into());
+    }
+    if form == Form::Json {
+        // Whatever is printed is made of it.
+        settings.output.insert(Output::JSON);
     }
     Ok(settings)
 }
@@ -136,7 +148,7 @@ pub(super) fn command(action: Action) -> Command {
 }
 
 /// Returns the row of a command.
-fn row(command: Command) -> Result<&'static Row, TableError> {
+pub(super) fn row(command: Command) -> Result<&'static Row, TableError> {
     table::row(command, TableName::Conntrack).ok_or_else(|| TableError::Failed("there is no such command".into()))
 }
 
@@ -204,10 +216,9 @@ impl KernelTable {
             None => spec,
             Some(file) => recorded(spec, row, file)?,
         };
-        let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
-        let local_time = settings.output.contains(Output::KERNEL_TIMESTAMP);
-        let loader = PluginLoader::new(labels, false, local_time).map_err(|error| failed(error.into()))?;
+        let loader = rows::loader(settings).map_err(failed)?;
         let loaded = spec.load(&loader, Purpose::Run).map_err(|error| failed(error.into()))?;
+        let loaded = loaded.writing_groups(groups::PartialGroups);
         let pipeline = loaded.pipeline::<Flows>(&loader, sink).map_err(|error| failed(error.into()))?;
         let mut pipeline = pipeline.with_warnings(Warnings::ignored());
         let mut tally = Tally::default();
@@ -308,6 +319,25 @@ impl Table for KernelTable {
         self.run(spec, &settings, row, &mut To(out)).map(|(shown, _)| shown)
     }
 
+    fn group(&self, words: &[String], out: &mut dyn Write) -> Result<u64, TableError> {
+        let mut settings = parse(words, Command::List, Form::Json).map_err(TableError::Refused)?;
+        let Some(aggregate) = &mut settings.aggregate else {
+            return Err(TableError::Refused("these words group no flows; --by or --sum does".into()));
+        };
+        let partial = flowgate_fleet::groups::partial(&aggregate.aggregation);
+        aggregate.aggregation = partial.map_err(|error| TableError::Refused(error.to_string()))?;
+        let row = row(Command::List)?;
+        let spec = lower::entries(row, &settings, None);
+        self.run(spec, &settings, row, &mut To(out)).map(|(shown, _)| shown)
+    }
+
+    fn watch(&self, words: &[String], out: EventWriter) -> Result<Watching, TableError> {
+        if self.recording.is_some() {
+            return Err(TableError::Refused("a recorded table has no events".into()));
+        }
+        events::watch(words, out)
+    }
+
     fn stats(&self, form: Form, out: &mut dyn Write) -> Result<u64, TableError> {
         let failed = |error: CommandError| TableError::Failed(error.to_string());
         if self.recording.is_some() {
@@ -370,7 +400,15 @@ mod tests {
 
     #[test]
     fn a_question_is_a_listing_and_nothing_else() {
-        for good in ["", "-p tcp --dport 443", "-L -p udp", "-o extended,id", "--where bytes>1", "-f ipv6"] {
+        for good in [
+            "",
+            "-p tcp --dport 443",
+            "-L -p udp",
+            "--count --by dport",
+            "-o extended,id",
+            "--where bytes>1",
+            "-f ipv6",
+        ] {
             assert!(of(good, Command::List).is_ok(), "{good}: {:?}", of(good, Command::List).err());
         }
         for bad in [
@@ -394,6 +432,16 @@ mod tests {
             "web",
         ] {
             assert!(of(bad, Command::List).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn events_are_watched_without_a_hold_on_the_kernel() {
+        for good in ["", "-e NEW,DESTROY -p tcp", "-E -p udp", "--where dport==53", "-o timestamp,id", "-o table"] {
+            assert!(of(good, Command::Events).is_ok(), "{good}: {:?}", of(good, Command::Events).err());
+        }
+        for bad in ["-L", "-E expect", "--reliable", "-b 1000000", "--by dport", "-o xml", "-o save", "--all-netns"] {
+            assert!(of(bad, Command::Events).is_err(), "{bad}");
         }
     }
 
