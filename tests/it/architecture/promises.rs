@@ -13,9 +13,11 @@ fn tests() -> BTreeSet<String> {
             left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(path).unwrap();
-            let after = text.split("#[test]").skip(1);
-            let functions = after.filter_map(|rest| rest.split_once("fn ")?.1.split_once('('));
-            names.extend(functions.map(|(name, _)| name.to_string()));
+            for attribute in ["#[test]", "#[tokio::test]"] {
+                let after = text.split(attribute).skip(1);
+                let functions = after.filter_map(|rest| rest.split_once("fn ")?.1.split_once('('));
+                names.extend(functions.map(|(name, _)| name.to_string()));
+            }
         }
     }
     names

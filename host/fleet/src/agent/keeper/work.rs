@@ -99,6 +99,8 @@ impl<R: Runner> Work<R> {
     }
 
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        // Which generation was the highest is known before anything is judged by it.
+        self.report();
         self.start_applied();
         self.report();
         let pause = (self.length / 20).clamp(Duration::from_millis(5), LOOK);
