@@ -75,7 +75,8 @@ fn of_a_thousand_simulated_agents_beside_real_ones_the_killed_are_named() {
         let roll = states(&outcome);
         assert!(roll.len() == 963 && roll.iter().all(|(_, state)| state == "answered"), "{}", outcome.errors());
         let audit = fleet.place().join("simulated/sim-0001/audit.jsonl").display().to_string();
-        assert!(fleet.ask(&format!("verify {audit}")).text().contains("2 lines"));
+        let outcome = flowgate().run(&words(&format!("audit verify {audit}")));
+        assert!(outcome.status == 0 && outcome.text().contains("2 lines"), "{}{}", outcome.text(), outcome.errors());
         assert_eq!(fleet.ask(&format!("apply {file} -o json")).status, 1, "each plan is done once");
     });
 }
