@@ -161,8 +161,9 @@ fn verify_all(context: &mut Context<'_>, options: &VerifyOptions) -> Result<Exit
             false => format!("message {sequence} of the server is missing"),
         });
     }
-    for (agent, Verified { lines, flaws, more, .. }) in &agents {
-        let name = name(&members, agent);
+    let mut named: Vec<_> = agents.iter().map(|(agent, verified)| (name(&members, agent), agent, verified)).collect();
+    named.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
+    for (name, agent, Verified { lines, flaws, more, .. }) in named {
         for (number, flaw) in flaws {
             text.push(match session.json {
                 true => json_line(&serde_json::json!({ "agent": name, "line": number, "flaw": flaw.to_string() })),
