@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -13,15 +14,15 @@ use std::{
 use flowgate_base::Warnings;
 use flowgate_fleet::{
     agent::{Agent, Identity, Records},
-    audit::Audit,
-    bus::{Bus, Connection, Nats},
+    audit::{self, Audit},
+    bus::{Bus, Connection, Nats, Streams as _},
     collector::{self, Member, Taken},
     config::{AgentFile, OperatorFile, Server, Servers},
     journal::Journal,
     keys::ConnectKey,
     message::Ask,
-    names,
-    plan::Action,
+    names::{self, AgentId},
+    plan::{Action, SignedPlan},
     roll_call::RollCall,
     server_config::{self, AgentOptions, FleetOptions},
     table::{Facts, Form, Table, TableError, Touched},
@@ -232,6 +233,30 @@ impl Site {
         Ok((roll.map_err(|error| error.to_string())?, rows))
     }
 
+    /// Has all agents refuse something, and waits until this number of lines of each is in the stream of audits.
+    async fn audits(&self, what: &str, agents: usize, lines: usize) {
+        let bus = self.operator().await.unwrap();
+        bus.prepare_stream(&audit::STREAM).await.unwrap();
+        let members = collector::members(&bus).await.unwrap();
+        let ask = Ask::Apply { plan: SignedPlan { plan: "{}".into(), signatures: Vec::new() } };
+        let roll = collector::ask(&bus, &members, ask, SOON, |_, _| Taken::Used).await.unwrap();
+        assert!(roll.agents().iter().all(|called| called.fate.word() == "refused"), "{what}: {roll}");
+        let began = Instant::now();
+        loop {
+            let mut found: BTreeMap<AgentId, usize> = BTreeMap::new();
+            let read = audit::read_all(&bus, |agent, _| {
+                *found.entry(agent.clone()).or_default() += 1;
+                true
+            });
+            let missing = read.await;
+            if missing == Ok(Vec::new()) && found.len() == agents && found.values().all(|&count| count == lines) {
+                return;
+            }
+            assert!(began.elapsed() < 3 * SOON, "{what}: {missing:?} {found:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Asks until all agents have answered.
     async fn answers(&self, what: &str, agents: usize, patience: Duration) {
         let began = Instant::now();
@@ -267,9 +292,12 @@ async fn a_cluster_of_three_goes_on_without_one() {
         site.run(index, 1000).await;
     }
     site.answers("at first", 6, 3 * SOON).await;
+    site.audits("at first", 6, 1).await;
     for index in 0..3 {
         site.kill(index);
         site.answers("one is killed", 6, 3 * SOON).await;
+        // What each has refused is stored once, by the two that are left.
+        site.audits("one is killed", 6, index + 2).await;
         site.start(index);
         site.answers("it is back", 6, 3 * SOON).await;
     }
@@ -370,6 +398,7 @@ async fn a_site_and_its_leaf_node(program: &'static str) {
     site.answers("two at a site", 4, 3 * SOON).await;
     let (roll, rows) = site.ask(SOON).await.unwrap();
     assert_eq!((roll.missing(), rows), (0, 42_000), "{roll}");
+    site.audits("a site", 4, 1).await;
     // Without the server of the site, its agents are missed, and named.
     site.kill(1);
     let began = Instant::now();
@@ -385,4 +414,5 @@ async fn a_site_and_its_leaf_node(program: &'static str) {
     site.servers[1] = Some(child);
     site.listens(1);
     site.answers("the site is back", 4, 3 * SOON).await;
+    site.audits("the site is back", 4, 2).await;
 }
