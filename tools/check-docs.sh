@@ -19,7 +19,7 @@ mapfile -t pages < <(files | grep '\.md$' | grep -v '/templates/')
 [ "${#pages[@]}" -gt 0 ] || { echo "check-docs: no pages in $PWD" >&2; exit 1; }
 
 # In these pages, text that looks like a code path must be the end of an existing path, with or without its `src/`.
-maps=(ARCHITECTURE.md CONTRIBUTING.md SECURITY.md docs/SECURITY.md docs/design/)
+maps=(ARCHITECTURE.md docs/WALKTHROUGH.md CONTRIBUTING.md SECURITY.md docs/SECURITY.md docs/design/)
 
 files | awk -v maps="${maps[*]}" '
     # The anchor that GitHub derives from a heading. A repeated anchor gets a number.
