@@ -168,6 +168,9 @@ must 0 fleet list --on role=web -- -p tcp --dport 5432
 say "The same in the query language, counted"
 must 0 fleet count -- --where 'dport == 53 and proto == udp'
 
+say "Which ports carry most, over all hosts? Each host groups its flows, and the groups are merged"
+must 0 fleet list -- --by proto,dport --count --sum bytes --sort bytes --top 3
+
 say "A host dies. It is not forgotten: it is named, and the exit status is not 0"
 pids=$(ip netns pids "$name-web-3")
 for pid in $pids; do
