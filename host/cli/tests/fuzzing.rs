@@ -19,6 +19,9 @@ mod describe;
 mod files;
 #[path = "../../../fuzz/oracles/fixture.rs"]
 mod fixture;
+#[cfg(feature = "fleet")]
+#[path = "../../../fuzz/oracles/fleet.rs"]
+mod fleet;
 #[path = "../../../fuzz/oracles/frames.rs"]
 mod frames;
 #[path = "../../../fuzz/oracles/input.rs"]
@@ -110,6 +113,15 @@ fn reports_of_workers() {
     let (read, refused) = reports::read_so_far();
     println!("{read} reports read, {refused} records refused");
     assert!(read > 500 && refused > 1000, "{read} reports read, {refused} records refused");
+}
+
+#[cfg(feature = "fleet")]
+#[test]
+fn messages_of_a_fleet() {
+    fuzz(fleet::run, 2000);
+    let (read, refused) = fleet::read_so_far();
+    println!("{read} messages read, {refused} refused");
+    assert!(read > 500 && refused > 1000, "{read} messages read, {refused} refused");
 }
 
 #[test]
