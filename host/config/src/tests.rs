@@ -155,7 +155,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "4:8: `show` takes a list of some of `extended`, `id`, `timestamp`, `ktimestamp` and `labels`, not \"id\"",
     ),
     ("[format]\nbatch = 0", "4:9: `batch` takes a whole number from 1 to 65536, not 0"),
-    ("[[sink]]", "3:1: `sink` needs a `kind`: one of `stdout`, `file`, `unix`, `tcp` and `syslog`"),
+    ("[[sink]]", "3:1: `sink` needs a `kind`: one of `stdout`, `file`, `unix`, `tcp`, `syslog` and `nats`"),
     ("[[sink]]\nkind = 'fiel'", "4:8: there is no kind `fiel`; did you mean `file`?"),
     ("[[sink]]\nkind = 'file'", "3:1: a sink of `file` needs `path`"),
     (
