@@ -117,9 +117,9 @@ enrol role=web web-1 web-2 web-3
 enrol role=db db-1 db-2
 enrol role=dns dns-1
 mkdir "$scratch/state"
-# What is rolled out is on trial for a minute; here, for two seconds.
+# What is rolled out is on trial for a minute; here, for ten seconds.
 for host in "${hosts[@]}"; do
-    sed -i 's/^trial = .*/trial = 2/' "$fleet/agents/$host/agent.toml"
+    sed -i 's/^trial = .*/trial = 10/' "$fleet/agents/$host/agent.toml"
 done
 behind "$hub" "$scratch/server.log" "$NATS_SERVER" -c "$fleet/server/nats-server.conf"
 await "the server listens" ip netns exec "$hub" bash -c 'exec 3<>/dev/tcp/10.97.0.1/4222'

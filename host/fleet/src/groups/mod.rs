@@ -1,7 +1,7 @@
 //! Groups of flows of many agents, merged as if one host had all of their flows.
 //!
 //! Each agent groups its own flows ([`partial`]), with all groups and in no order, and sends a line for each
-//! ([`write`]). Who asks adds them up by their keys ([`Merger`]), and only then sorts them and leaves out what was not
+//! ([`write()`]). Who asks adds them up by their keys ([`Merger`]), and only then sorts them and leaves out what was not
 //! asked for. A mean is the sum of all values by the number of all values, which agents send in its place. Numbers of
 //! distinct values cannot be added up: which values two agents have in common is not known.
 

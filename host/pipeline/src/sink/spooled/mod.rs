@@ -1,4 +1,4 @@
-//! A sink that is a [`spool`](crate::spool), and a thread that delivers what is in it over a network.
+//! A sink that is a [`spool`], and a thread that delivers what is in it over a network.
 //!
 //! Lines are gathered to batches, by size and time. Each goes to disk, from where a [`Shipper`] takes it; it is removed
 //! when the other end has acknowledged it. The writer waits for no network and for no disk but the kernel's copy: a
